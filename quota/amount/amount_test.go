@@ -34,6 +34,8 @@ func TestArithmeticAtTheEdges(t *testing.T) {
 		{"mul bottom by one", Mul, least, 1, least, true},
 		{"mul bottom by minus one", Mul, least, -1, 0, false},
 		{"mul over the top", Mul, 1 << 32, 1 << 31, 0, false},
+		{"mul under the bottom", Mul, 1 << 32, -(1<<31 + 1), 0, false},
+		{"mul by three over the top", Mul, 1 << 62, 3, 0, false},
 		{"mul far over the top", Mul, most, most, 0, false},
 	} {
 		got, ok := c.op(c.a, c.b)
@@ -57,6 +59,7 @@ func TestMulDivAtTheEdges(t *testing.T) {
 		{most, most, most, most, most, true},
 		{most, 2, 1, 0, 0, false},
 		{most, most, 1, 0, 0, false},
+		{1 << 62, 8, 2, 0, 0, false}, // The quotient is 2^64.
 		{-1, 1, 1, 0, 0, false},
 		{1, -1, 1, 0, 0, false},
 		{1, 1, 0, 0, 0, false},

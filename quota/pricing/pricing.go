@@ -98,7 +98,7 @@ func Fit(rates []Rate, want, minimum []int64, flexible []bool, budget int64, out
 		}
 		// A rest >= 0 cannot overflow the difference; budget >= rest makes it >= 0.
 		if q := rates[i].Affordable(budget - rest); q >= minimum[i] {
-			out[i] = min(q, want[i])
+			out[i] = q // Below want[i], with which the total has just been seen not to fit.
 			return true
 		}
 	}
