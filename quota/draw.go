@@ -1,0 +1,136 @@
+package quota
+
+import (
+	"context"
+	"sort"
+)
+
+// LaneID is a journal stream of an incarnation: random, never reused.
+type LaneID int64
+
+// AllotmentNo numbers an allotment within its lane, from 1.
+type AllotmentNo uint32
+
+// MaxWalletGrants is how many grants one draw may touch: the allotment numbers a wallet want
+// reserves.
+const MaxWalletGrants = 8
+
+// Want asks for an amount of one pot kind: the payer's wallet, or one window pot.
+type Want struct {
+	Kind   PotKind
+	Window WindowPot // unless Kind is PotWallet
+	Amount int64     // desired, > 0
+	// Floor may always be taken, if the pot has it (q of R28): what the waiting requests need.
+	Floor int64
+	// First is the first allotment number reserved for this want; a wallet reserves
+	// MaxWalletGrants, a window one. The node chose them, so the draw can be sent again (R11).
+	First AllotmentNo
+}
+
+// Numbers is how many allotment numbers the want reserves.
+func (w *Want) Numbers() AllotmentNo {
+	if w.Kind == PotWallet {
+		return MaxWalletGrants
+	}
+	return 1
+}
+
+// Draw moves amounts from pots into new allotments of one lane, for one payer.
+type Draw struct {
+	Incarnation string
+	Lane        LaneID
+	Payer       string
+	Epochs      []AccountEpoch
+	LiveNodes   int   // >= 1: a draw takes at most half of this node's even share
+	Now         int64 // the node's estimate; decides which grants and windows are open (R44)
+	Wants       []Want
+}
+
+// Allotment is a part of a pot handed to a lane.
+type Allotment struct {
+	Lane     LaneID
+	Number   AllotmentNo
+	Pot      string // pot id
+	Amount   int64
+	NotAfter int64 // window end or grant expiry: nothing is issued from it afterwards (R34)
+}
+
+// Drawn answers one want.
+type Drawn struct {
+	Allotments []Allotment // in burn order; none = nothing to be had
+	Available  int64       // left in the pot, or in all open grants, after the draw
+	Escrowed   int64       // out in allotments of any node, this draw included
+	Taken      int64       // windows: escrowed + spent + direct, this draw included
+	Debt       int64       // wallet: while > 0 nothing is drawn (R50)
+}
+
+// DrawStore is what the escrow shell needs from storage to fill and empty its allotments.
+type DrawStore interface {
+	// Draw serves all wants in one serializable transaction, locking accounts, then pots in
+	// id order. Allotment numbers that exist already are answered as they stand, so an
+	// ambiguous Draw is repaired by sending it again (R11). A want gets what DrawLimit
+	// allows, which may be nothing; that is no error.
+	//
+	// Reasons: FENCED if the incarnation may not issue any more or the lane is not open;
+	// POLICY_CHANGED if an account's epoch moved on or it is not active; OUTCOME_UNKNOWN if
+	// the commit may have happened; STORE_UNAVAILABLE if it did not.
+	Draw(ctx context.Context, d Draw) ([]Drawn, error)
+
+	// Return gives amounts of live allotments back to their pots, in one serializable
+	// transaction in number order. Each shrink is applied once, by its sequence (R19).
+	// Reasons as for Draw, without POLICY_CHANGED.
+	Return(ctx context.Context, lane LaneID, shrinks []Shrink) error
+}
+
+// Shrink takes amount off a live allotment (R19). With Close the rest of the allotment is
+// spent and it is closed (R46).
+type Shrink struct {
+	Number   AllotmentNo
+	Sequence int64 // 1, 2, ... of this allotment; applied iff it is the successor of the last
+	Amount   int64 // >= 0
+	Close    bool
+}
+
+// DrawLimit is the most that one draw may take of what a pot has: half of an even share
+// among the live nodes, but always floor (R28), and never more than there is.
+func DrawLimit(has, floor int64, liveNodes int) int64 {
+	if has <= 0 {
+		return 0
+	}
+	limit := has / (2 * int64(max(liveNodes, 1)))
+	return min(has, max(limit, floor))
+}
+
+// Take is one grant's part of a wallet draw.
+type Take struct {
+	Pot    *Pot
+	Amount int64
+}
+
+// TakeFromGrants splits a wallet want over the open grants in burn order, at most
+// MaxWalletGrants of them. The half rule is on the wallet as a whole: on each grant alone it
+// would leave the half of every grant that burns first for last.
+func TakeFromGrants(grants []*Pot, w *Want, liveNodes int) []Take {
+	sort.Slice(grants, func(i, j int) bool { return grants[i].Before(grants[j]) })
+	var has int64
+	for _, g := range grants {
+		has += max(g.Available, 0)
+	}
+	left := min(w.Amount, DrawLimit(has, w.Floor, liveNodes))
+	var takes []Take
+	for _, g := range grants {
+		if left == 0 || len(takes) == MaxWalletGrants {
+			break
+		}
+		if amount := min(left, g.Available); amount > 0 {
+			takes = append(takes, Take{Pot: g, Amount: amount})
+			left -= amount
+		}
+	}
+	return takes
+}
+
+// TakeFromWindow is a window want's part: what the cap leaves, under the half rule (R33).
+func TakeFromWindow(taken int64, w *Want, liveNodes int) int64 {
+	return min(w.Amount, DrawLimit(w.Window.Cap-taken, w.Floor, liveNodes))
+}

@@ -1,0 +1,365 @@
+package escrow
+
+import (
+	"sync/atomic"
+
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/label"
+	"github.com/purser-io/purser/quota/pricing"
+	"github.com/purser-io/purser/quota/token"
+)
+
+// Claim is one pot kind that a candidate has to hold. Claims stand in decision order: quotas,
+// budgets from the outermost level, the wallet last (design §4.8).
+type Claim struct {
+	Kind   quota.PotKind
+	Window quota.WindowPot // unless the wallet; Cap is Never if the limit is soft
+	Meter  int             // index of the meter counted; -1 = credits
+	Limit  int64           // the limit as written, soft or hard; 0 = none to warn about
+	WarnAt int64           // warn when more than this is used; 0 = never
+}
+
+// unit names what the claim counts.
+func (c *Claim) unit(meters []string) string {
+	if c.Meter < 0 {
+		return quota.UnitCredits
+	}
+	return meters[c.Meter]
+}
+
+// Candidate is a feature the request would take, priced.
+type Candidate struct {
+	Feature      string
+	PriceVersion int64
+	Meters       []string
+	Rates        []pricing.Rate
+	Want, Min    []int64
+	Flexible     []bool
+	Claims       []Claim
+}
+
+// amount is what quantities q ask of claim c.
+func (k *Candidate) amount(c *Claim, q []int64) (int64, bool) {
+	if c.Meter >= 0 {
+		return q[c.Meter], true
+	}
+	return pricing.Total(k.Rates, q)
+}
+
+// Request is a reservation to be decided: everything the engine needs of accounts, plans and
+// prices is in it.
+type Request struct {
+	Account, Payer, Principal string
+	Epochs                    []quota.AccountEpoch
+	HasKey                    bool
+	Key, Content              KeyHash
+	TTL                       int64 // ns, at most MaxTTL
+	Labels                    label.Set
+	Candidates                []Candidate
+	Counter                   *atomic.Int64 // live reservations of the principal; may be nil
+	// Settle for what is here: draws were tried often enough.
+	Final bool
+}
+
+// Status is what became of a request.
+type Status uint8
+
+// Statuses of Reserve.
+const (
+	Granted Status = iota + 1
+	Replayed
+	KeyReused // the key stands for another request
+	Denied
+	Short      // draw first: BeginDraw, then Reserve again
+	Overloaded // a bound of R53
+)
+
+// Result is what Reserve found. It is reused; slices in it are valid until its next use.
+type Result struct {
+	Candidate int
+	Quantity  []int64 // granted per meter of the candidate
+	Held      int64   // micros
+	Partial   bool
+	Exhausted bool
+	Token     token.Token     // to be encoded
+	Replay    *quota.Decision // Replayed: the answer as it was; do not change it
+	Warnings  []quota.Warning
+	Remaining []quota.Remaining
+	Denial    quota.Denial
+
+	payer   *payer
+	lacking []lack
+	fits    []fit
+	try     []int64
+}
+
+type lack struct {
+	pool   *pool
+	amount int64
+}
+
+// fit is what was found for one claim of the candidate under decision.
+type fit struct {
+	pool   *pool
+	usable int64
+	need   int64
+}
+
+// Reserve decides over all pots of the request in one step, all or none (R18, R24). Nothing
+// is drawn: Short says what is lacking.
+func (s *Shard) Reserve(now int64, r *Request, out *Result) Status {
+	if r.HasKey {
+		if e, ok := s.keys[r.Key]; ok {
+			return e.replay(r, out)
+		}
+	}
+	if len(s.holds) >= s.cfg.MaxHolds {
+		return Overloaded
+	}
+	out.payer = s.payerOf(r.Payer)
+	out.payer.epochs = r.Epochs
+	out.Warnings, out.Remaining, out.lacking = out.Warnings[:0], out.Remaining[:0], out.lacking[:0]
+	out.Denial = quota.Denial{}
+	for i := range r.Candidates {
+		st := s.try(now, r, i, false, out)
+		if st != Denied {
+			return st
+		}
+	}
+	return Denied
+}
+
+// Quote decides as Reserve would, on what is free here plus what the pots had when last seen;
+// it holds, draws and creates nothing (R39).
+func (s *Shard) Quote(now int64, r *Request, out *Result) Status {
+	out.payer = s.payerOf(r.Payer)
+	out.Warnings, out.Remaining, out.lacking = out.Warnings[:0], out.Remaining[:0], out.lacking[:0]
+	out.Denial = quota.Denial{}
+	for i := range r.Candidates {
+		if s.try(now, r, i, true, out) == Granted {
+			return Granted
+		}
+	}
+	return Denied
+}
+
+// try decides about one candidate.
+func (s *Shard) try(now int64, r *Request, index int, quote bool, out *Result) Status {
+	k := &r.Candidates[index]
+	out.Candidate = index
+	s.measure(now, k, quote, out)
+	if !quote && !r.Final && s.lacks(now, k, out) {
+		return Short
+	}
+	failed := s.shrink(k, out)
+	if failed >= 0 {
+		if out.Denial.Reason == 0 { // the reason of the first choice stands
+			s.deny(now, k, failed, out)
+		}
+		return Denied
+	}
+	out.Denial = quota.Denial{}
+	s.remark(k, out)
+	if !quote {
+		s.hold(now, r, k, out)
+	}
+	return Granted
+}
+
+// measure looks up the pools of a candidate and what they can give.
+func (s *Shard) measure(now int64, k *Candidate, quote bool, out *Result) {
+	out.fits = out.fits[:0]
+	parts := max(quota.MaxParts/len(k.Claims), 1)
+	for i := range k.Claims {
+		p := s.poolOf(out.payer, &k.Claims[i])
+		usable := p.usable(now, parts)
+		if quote {
+			usable += p.left()
+		} else {
+			p.lastUse = now
+		}
+		out.fits = append(out.fits, fit{pool: p, usable: usable})
+	}
+}
+
+// lacks notes which pools have less than is wanted and may have more to give.
+func (s *Shard) lacks(now int64, k *Candidate, out *Result) bool {
+	out.lacking = out.lacking[:0]
+	for i := range out.fits {
+		f := &out.fits[i]
+		need, ok := k.amount(&k.Claims[i], k.Want)
+		if !ok {
+			need = quota.Never
+		}
+		if need > f.usable && now >= f.pool.dryUntil {
+			out.lacking = append(out.lacking, lack{f.pool, need - f.usable})
+		}
+	}
+	return len(out.lacking) > 0
+}
+
+// shrink finds the largest quantities that all pools can pay (R42): out.Quantity. It returns
+// the first claim whose minimum does not fit, or -1.
+func (s *Shard) shrink(k *Candidate, out *Result) int {
+	out.Quantity = append(out.Quantity[:0], k.Want...)
+	out.try = append(out.try[:0], k.Want...)
+	out.Partial = false
+	q := out.Quantity
+	for i := range out.fits {
+		c, f := &k.Claims[i], &out.fits[i]
+		need, ok := k.amount(c, q)
+		if ok && need <= f.usable {
+			continue
+		}
+		out.Partial = true
+		if c.Meter >= 0 {
+			if !k.Flexible[c.Meter] || k.Min[c.Meter] > f.usable {
+				return i
+			}
+			q[c.Meter] = f.usable
+			continue
+		}
+		if !pricing.Fit(k.Rates, q, k.Min, k.Flexible, f.usable, out.try) {
+			return i
+		}
+		copy(q, out.try)
+	}
+	for i := range out.fits {
+		out.fits[i].need, _ = k.amount(&k.Claims[i], q)
+	}
+	return -1
+}
+
+// deny says why claim i failed (R51).
+func (s *Shard) deny(now int64, k *Candidate, i int, out *Result) {
+	c, f := &k.Claims[i], &out.fits[i]
+	floor := out.try[:0]
+	for m := range k.Want {
+		if k.Flexible[m] {
+			floor = append(floor, k.Min[m])
+		} else {
+			floor = append(floor, k.Want[m])
+		}
+	}
+	need, _ := k.amount(c, floor)
+	d := &out.Denial
+	d.Reason = quota.DeniedCredits
+	switch c.Kind {
+	case quota.PotBudget:
+		d.Reason = quota.DeniedBudget
+	case quota.PotQuota:
+		d.Reason = quota.DeniedQuota
+	}
+	d.Level = level(c, k, out.payer.id)
+	d.Shortfall = max(need-f.usable, 0)
+	unspent := f.pool.elsewhere() + f.pool.heldAll() + f.pool.freeAll() + f.pool.left()
+	d.Transient = unspent >= need
+	d.Affordable = affordable(k, c, f.usable)
+	if !d.Transient && c.Kind != quota.PotWallet && c.Window.End != quota.Never {
+		d.RetryIn = durationUntil(now, c.Window.End)
+	}
+}
+
+// affordable is what the flexible meters could have, their minimum put aside.
+func affordable(k *Candidate, c *Claim, usable int64) []quota.Quantity {
+	if usable <= 0 {
+		return nil
+	}
+	none, fits := make([]int64, len(k.Want)), make([]int64, len(k.Want))
+	if c.Meter >= 0 {
+		if !k.Flexible[c.Meter] {
+			return nil
+		}
+		return []quota.Quantity{{Meter: k.Meters[c.Meter], Quantity: usable}}
+	}
+	if !pricing.Fit(k.Rates, k.Want, none, k.Flexible, usable, fits) {
+		return nil
+	}
+	var out []quota.Quantity
+	for m := range fits {
+		if k.Flexible[m] && fits[m] > 0 {
+			out = append(out, quota.Quantity{Meter: k.Meters[m], Quantity: fits[m]})
+		}
+	}
+	return out
+}
+
+func level(c *Claim, k *Candidate, payer string) quota.Level {
+	if c.Kind == quota.PotWallet {
+		return quota.Level{Account: payer}
+	}
+	return quota.Level{Account: c.Window.Account, Limit: c.Window.Limit, Selector: c.Window.Selector, Unit: c.unit(k.Meters)}
+}
+
+// remark collects soft-limit warnings, what is left of limiting pots, and whether the grant
+// is the last one (R42).
+func (s *Shard) remark(k *Candidate, out *Result) {
+	out.Exhausted = false
+	for i := range out.fits {
+		c, f := &k.Claims[i], &out.fits[i]
+		if c.WarnAt > 0 {
+			if used := f.pool.seen.taken - f.pool.freeAll() + f.need; used > c.WarnAt {
+				out.Warnings = append(out.Warnings, quota.Warning{Level: level(c, k, out.payer.id), Used: used, Cap: c.Limit})
+			}
+		}
+		want, ok := k.amount(c, k.Want)
+		limiting := !ok || want > f.usable
+		if limiting && f.pool.left() == 0 && f.pool.elsewhere() == 0 {
+			out.Exhausted = true
+		}
+		if limiting || c.Kind == quota.PotWallet {
+			out.Remaining = append(out.Remaining, quota.Remaining{Level: level(c, k, out.payer.id), Amount: f.pool.freeAll() - f.need + f.pool.left()})
+		}
+	}
+}
+
+// hold takes the amounts and makes the reservation. After this point nothing can fail.
+func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
+	h := s.newHold()
+	s.sequence++
+	h.sequence, h.nonce = s.sequence<<shardBits|s.index, s.random.Uint64()
+	h.reserved, h.expires = now, now+r.TTL
+	h.counter = r.Counter
+	h.who = identity{r.Account, r.Payer, r.Principal, k.Feature, k.PriceVersion}
+	out.Held = 0
+	for i := range out.fits {
+		f, c := &out.fits[i], &k.Claims[i]
+		n := f.pool.take(now, f.need, i, h)
+		h.slots = append(h.slots, slot{pool: f.pool, unit: c.unit(k.Meters), parts: n})
+		if c.Kind == quota.PotWallet {
+			out.Held = f.need
+		}
+		f.pool.note(now, f.need)
+		if f.pool.freeAll() < f.pool.low && !out.payer.drawing && now >= f.pool.dryUntil {
+			s.askAhead(out.payer, f.pool)
+		}
+	}
+	if h.counter != nil {
+		h.counter.Add(1)
+	}
+	s.holds[h.sequence] = h
+	s.expiry.add(h.expires+s.cfg.Grace, h.sequence)
+	s.fill(h, &out.Token)
+	out.Token.Labels = r.Labels
+}
+
+// take holds need on the pool's allotments, oldest first, and returns the number of parts.
+func (p *pool) take(now, need int64, slot int, h *hold) int {
+	n := 0
+	for _, a := range p.allotments {
+		if need == 0 {
+			break
+		}
+		if a.free == 0 || now >= a.notAfter {
+			continue
+		}
+		x := min(need, a.free)
+		a.free -= x
+		a.held += x
+		need -= x
+		h.parts = append(h.parts, part{a: a, slot: slot, amount: x})
+		n++
+	}
+	check(need == 0, "I4: a hold was decided on more than is free")
+	return n
+}

@@ -1,0 +1,246 @@
+package escrow
+
+import (
+	"time"
+
+	"github.com/purser-io/purser/quota"
+)
+
+// Draw is a draw under way: at most one per payer.
+type Draw struct {
+	quota.Draw
+	payer *payer
+	pools []*pool // by want
+}
+
+// Payer names whose pots the draw is for.
+func (d *Draw) Payer() string { return d.payer.id }
+
+// Drawing reports whether a draw for the payer is under way; who is short then waits for it.
+func (s *Shard) Drawing(payer string) bool {
+	p, ok := s.payers[payer]
+	return ok && p.drawing
+}
+
+// BeginDraw starts a draw for what the last Reserve found lacking: all pots of the payer that
+// want something, in one transaction. Call it only if none is under way.
+func (s *Shard) BeginDraw(now int64, incarnation string, out *Result) *Draw {
+	for _, l := range out.lacking {
+		l.pool.want = max(l.pool.want, l.amount)
+	}
+	return s.begin(now, incarnation, out.payer)
+}
+
+// askAhead marks a pool that is running low, to be drawn before anyone has to wait.
+func (s *Shard) askAhead(p *payer, pl *pool) {
+	pl.want = max(pl.want, 1)
+	s.ahead = append(s.ahead, p)
+}
+
+// BeginAhead starts the next draw that was asked for ahead of need; nil if there is none.
+func (s *Shard) BeginAhead(now int64, incarnation string) *Draw {
+	for len(s.ahead) > 0 {
+		p := s.ahead[0]
+		s.ahead = append(s.ahead[:0], s.ahead[1:]...)
+		if p.drawing || p.epochs == nil {
+			continue
+		}
+		if d := s.begin(now, incarnation, p); d != nil {
+			return d
+		}
+	}
+	return nil
+}
+
+// begin makes the draw for every pool of p that wants something.
+func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
+	d := &Draw{payer: p, Draw: quota.Draw{Incarnation: incarnation, Lane: s.lane, Payer: p.id,
+		Epochs: p.epochs, LiveNodes: s.live, Now: now}}
+	for _, pl := range p.pools {
+		if pl.want == 0 {
+			continue
+		}
+		if pl.key.kind != quota.PotWallet && now >= pl.window.End {
+			pl.want = 0
+			continue
+		}
+		floor := pl.floor(pl.want)
+		pl.size = max(pl.aim(), floor)
+		w := quota.Want{Kind: pl.key.kind, Window: pl.window, Floor: floor,
+			Amount: max(pl.size-pl.usable(now, quota.MaxParts), pl.want), First: s.numbers()}
+		pl.want = 0
+		pl.low = pl.size / 4
+		d.Wants, d.pools = append(d.Wants, w), append(d.pools, pl)
+	}
+	if len(d.Wants) == 0 {
+		return nil
+	}
+	p.drawing = true
+	return d
+}
+
+// numbers reserves a block of allotment numbers that no other shard of the lane uses.
+func (s *Shard) numbers() quota.AllotmentNo {
+	s.block++
+	return quota.AllotmentNo((s.block*MaxShards+uint32(s.index))*quota.MaxWalletGrants + 1)
+}
+
+// EndDraw takes in the answer to a draw. A draw whose outcome is unknown is not ended but
+// sent again (R11).
+func (s *Shard) EndDraw(now int64, d *Draw, drawn []quota.Drawn) {
+	d.payer.drawing = false
+	for i := range drawn {
+		p, got := d.pools[i], int64(0)
+		for _, a := range drawn[i].Allotments {
+			if _, known := s.byNo[a.Number]; known {
+				continue
+			}
+			n := &allotment{number: a.Number, pool: p, amount: a.Amount, free: a.Amount, notAfter: a.NotAfter}
+			p.allotments = append(p.allotments, n)
+			s.byNo[a.Number] = n
+			p.own += a.Amount
+			got += a.Amount
+		}
+		p.seen = seen{available: drawn[i].Available, escrowed: drawn[i].Escrowed,
+			taken: drawn[i].Taken, debt: drawn[i].Debt, at: now}
+		if got < d.Wants[i].Floor {
+			p.dryUntil = now + s.cfg.DryFor
+		}
+	}
+}
+
+// FailDraw ends a draw that surely drew nothing.
+func (s *Shard) FailDraw(d *Draw) { d.payer.drawing = false }
+
+// Moisten forgets that the payer's pots were dry: something changed.
+func (s *Shard) Moisten(payer string) {
+	p, ok := s.payers[payer]
+	if !ok {
+		return
+	}
+	for _, pl := range p.pools {
+		pl.dryUntil = 0
+		pl.seen.at = 0
+	}
+}
+
+// See takes in what a read of the pots showed, for quotes (R39). Pots that are not listed
+// have nothing taken yet.
+func (s *Shard) See(now int64, payer string, pots []quota.Pot, debt int64) {
+	p := s.payerOf(payer)
+	p.wallet.seen = seen{debt: debt, at: now}
+	for i := range pots {
+		pot := &pots[i]
+		if pot.Kind == quota.PotWallet {
+			p.wallet.seen.escrowed += pot.Escrowed
+			if pot.Start <= now && now < pot.End && !pot.Voided {
+				p.wallet.seen.available += pot.Available
+			}
+			continue
+		}
+		key := poolKey{kind: pot.Kind, account: pot.Account, limit: pot.Limit, selector: pot.Selector, start: pot.Start}
+		if pl, ok := s.pools[key]; ok {
+			pl.seen = seen{escrowed: pot.Escrowed, taken: pot.Taken(), at: now}
+		}
+	}
+}
+
+// SeenSince reports how old the oldest figure is that a quote for the payer's wallet would
+// stand on; 0 = never seen.
+func (s *Shard) SeenSince(payer string) int64 {
+	p, ok := s.payers[payer]
+	if !ok {
+		return 0
+	}
+	return p.wallet.seen.at
+}
+
+// BeginReturn collects what is to go home: allotments that are used up (R46), that ended
+// (R34), that lie idle, or that are more than this node's half share (protocol §3.2). With
+// all set, everything free (R49). The amounts are out of reach until EndReturn.
+func (s *Shard) BeginReturn(now int64, all bool, most int) []quota.Shrink {
+	var out []quota.Shrink
+	for range s.order {
+		if len(out) >= most {
+			break
+		}
+		s.walk = (s.walk + 1) % len(s.order)
+		p := s.order[s.walk]
+		keep := p.keep(now, s.cfg.IdleReturn, s.live)
+		if all {
+			keep = 0
+		}
+		for i := len(p.allotments) - 1; i >= 0 && len(out) < most; i-- { // youngest first
+			a := p.allotments[i]
+			surplus := a.free
+			if now < a.notAfter {
+				surplus = min(max(p.freeAll()-keep, 0), a.free)
+			}
+			if shrink, ok := a.shrink(surplus); ok {
+				out = append(out, shrink)
+			}
+		}
+	}
+	return out
+}
+
+// keep is how much of its free amount a pool holds on to.
+func (p *pool) keep(now, idle int64, live int) int64 {
+	if now-p.lastUse > idle {
+		return 0
+	}
+	if p.seen.at == 0 || p.drawing {
+		return quota.Never
+	}
+	share := max((p.left()+p.elsewhere()+p.freeAll())/int64(2*live), p.floor(0), p.size)
+	if p.freeAll() > satMul(share, 2) {
+		return share
+	}
+	return quota.Never
+}
+
+// shrink begins to return amount of the allotment; an allotment left without anything but
+// spent is closed.
+func (a *allotment) shrink(amount int64) (quota.Shrink, bool) {
+	if a.closing || a.returning > 0 {
+		return quota.Shrink{}, false
+	}
+	last := a.free == amount && a.held == 0
+	if amount == 0 && !last {
+		return quota.Shrink{}, false
+	}
+	a.free -= amount
+	a.returning = amount
+	a.closing = last
+	a.shrinks++
+	return quota.Shrink{Number: a.number, Sequence: a.shrinks, Amount: amount, Close: last}, true
+}
+
+// EndReturn takes in that shrinks are durable. Unknown outcomes are sent again, never ended.
+func (s *Shard) EndReturn(shrinks []quota.Shrink) {
+	for _, sh := range shrinks {
+		a, ok := s.byNo[sh.Number]
+		if !ok {
+			continue
+		}
+		a.amount -= a.returning
+		a.pool.own -= a.returning
+		a.pool.seen.escrowed -= a.returning
+		if a.pool.key.kind == quota.PotWallet {
+			a.pool.seen.available += a.returning
+		} else {
+			a.pool.seen.taken -= a.returning
+		}
+		a.returning = 0
+		check(a.balanced(), "I4 after a return")
+		if a.closing {
+			check(a.free == 0 && a.held == 0, "R46: an allotment in use was closed")
+			a.pool.own -= a.amount // escrowed -> spent
+			a.pool.seen.escrowed -= a.amount
+			a.pool.forget(a)
+			delete(s.byNo, a.number)
+		}
+	}
+}
+
+func durationUntil(now, t int64) time.Duration { return time.Duration(max(t-now, 0)) }

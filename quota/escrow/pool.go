@@ -1,0 +1,182 @@
+package escrow
+
+import (
+	"github.com/purser-io/purser/quota"
+)
+
+// allotment is a part of a pot in this shard's hands. I4 in memory:
+//
+//	free + held + returning + spent = amount
+//
+// held includes what waits for a durable record (the quarantine of R1).
+type allotment struct {
+	number    quota.AllotmentNo
+	pool      *pool
+	amount    int64
+	free      int64
+	held      int64
+	returning int64
+	spent     int64
+	notAfter  int64
+	shrinks   int64 // sequence of the last shrink sent
+	closing   bool  // a closing shrink is under way
+}
+
+// balanced reports I4.
+func (a *allotment) balanced() bool {
+	return a.free >= 0 && a.held >= 0 && a.returning >= 0 && a.spent >= 0 &&
+		a.free+a.held+a.returning+a.spent == a.amount
+}
+
+// poolKey names a pool: the wallet of a payer, or a window pot.
+type poolKey struct {
+	kind                     quota.PotKind
+	account, limit, selector string // account is the payer for a wallet
+	start                    int64
+}
+
+// seen is what the database said of a pot at the last draw or read.
+type seen struct {
+	available int64 // left in the pot
+	escrowed  int64 // out in allotments, ours included
+	taken     int64 // windows
+	debt      int64
+	at        int64 // 0 = never
+}
+
+// pool is one pot kind of one payer: its allotments here, and how fast they are used.
+type pool struct {
+	key        poolKey
+	payer      *payer
+	window     quota.WindowPot // with the cap in force at the last request; unless a wallet
+	allotments []*allotment    // in the order drawn
+	own        int64           // sum of amount over allotments: our part of the pot's escrowed
+	seen       seen
+	dryUntil   int64 // the pot gave less than was needed: do not ask again before
+	want       int64 // what waiting requests lack; input of the next draw
+	drawing    bool
+
+	burn      int64 // net amount per second, smoothed
+	used      int64 // net amount since the last tick
+	mean      int64 // of requests, smoothed
+	peak      int64 // of requests, decaying
+	size, low int64 // of the last draw: what it aimed at, and when to draw ahead
+	lastUse   int64
+}
+
+// payer groups what is decided under one lock and drawn in one transaction.
+type payer struct {
+	id      string
+	wallet  *pool
+	pools   []*pool // wallet first
+	epochs  []quota.AccountEpoch
+	drawing bool
+}
+
+// usable sums what the first parts allotments can give now.
+func (p *pool) usable(now int64, parts int) int64 {
+	var sum int64
+	for _, a := range p.allotments {
+		if a.free > 0 && now < a.notAfter { // R34
+			sum += a.free
+			if parts--; parts == 0 {
+				break
+			}
+		}
+	}
+	return sum
+}
+
+// free is all that is free here, usable or not.
+func (p *pool) freeAll() int64 {
+	var sum int64
+	for _, a := range p.allotments {
+		sum += a.free
+	}
+	return sum
+}
+
+// held is what live reservations hold here.
+func (p *pool) heldAll() int64 {
+	var sum int64
+	for _, a := range p.allotments {
+		sum += a.held
+	}
+	return sum
+}
+
+// elsewhere is what other nodes have out, as last seen.
+func (p *pool) elsewhere() int64 { return max(p.seen.escrowed-p.own, 0) }
+
+// left is what the pot had, as last seen: credits, or what its cap leaves.
+func (p *pool) left() int64 {
+	if p.key.kind == quota.PotWallet {
+		if p.seen.debt > 0 { // R50
+			return 0
+		}
+		return max(p.seen.available, 0)
+	}
+	return min(max(p.window.Cap-p.seen.taken, 0), plenty)
+}
+
+// plenty stands for "more than anybody asks for", with room to add.
+const plenty = int64(1) << 60
+
+// note takes a request of amount into the statistics that size draws (protocol §3.2).
+func (p *pool) note(now, amount int64) {
+	p.lastUse = now
+	p.used += amount
+	if p.mean == 0 {
+		p.mean = amount
+	}
+	p.mean += (amount - p.mean) / 16
+	p.peak = max(p.peak, amount)
+}
+
+// floor is q: a few requests' worth, which may always be drawn (R28). want is what waits: the
+// only measure there is before the first request was granted.
+func (p *pool) floor(want int64) int64 {
+	if p.mean == 0 {
+		return satMul(want, 8)
+	}
+	return max(satMul(p.peak, 4), satMul(p.mean, 8), want)
+}
+
+// aim is what a draw should bring the free amount up to: burn rate times a horizon that
+// shrinks as the pot runs out. The store caps it by the half rule.
+func (p *pool) aim() int64 {
+	horizon := int64(10_000) // ms
+	if p.burn > 0 && p.seen.at != 0 {
+		exhaustion := satMul(p.left()+p.freeAll(), 1000) / p.burn // ms
+		horizon = min(max(exhaustion/8, 250), horizon)
+	}
+	return satMul(p.burn, horizon) / 1000
+}
+
+// satMul multiplies amounts for sizing, where "very much" is as good as exact.
+func satMul(a, b int64) int64 {
+	if a > 0 && b > plenty/a {
+		return plenty
+	}
+	return a * b
+}
+
+// tick smooths the burn rate over about five seconds and lets the peak decay.
+func (p *pool) tick(elapsed int64) {
+	const tau = int64(5_000) // ms
+	ms := min(max(elapsed/1e6, 1), tau)
+	rate := satMul(max(p.used, 0), 1000) / ms
+	p.used = 0
+	p.burn += (rate-p.burn)/tau*ms + (rate-p.burn)%tau*ms/tau
+	p.peak = max(p.peak-p.peak/16, p.mean)
+}
+
+// forget removes a closed allotment.
+func (p *pool) forget(a *allotment) {
+	for i, b := range p.allotments {
+		if a == b {
+			p.allotments = append(p.allotments[:i], p.allotments[i+1:]...)
+			return
+		}
+	}
+}

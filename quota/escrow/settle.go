@@ -1,0 +1,252 @@
+package escrow
+
+import (
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/token"
+)
+
+// Pending is a settlement on its way to durability.
+type Pending struct {
+	Record quota.Record
+	// Fate is set when the journal is done with it.
+	Fate quota.Settlement
+	// Reply is the shell's: who waits for the fate.
+	Reply any
+
+	hold *hold
+}
+
+// Local reports whether the settlement is of a hold of this process, to be told to its shard.
+func (p *Pending) Local() bool { return p.hold != nil }
+
+// SettleStatus says where a settlement stands.
+type SettleStatus uint8
+
+// Statuses of Settle.
+const (
+	// NotHeld: nothing is held under that id here; the database decides (guest lane).
+	NotHeld SettleStatus = iota + 1
+	// Enqueue: the Pending is new and must go to the lane's journal.
+	Enqueue
+	// Underway: a settlement of the reservation is being made durable: wait for its fate.
+	Underway
+)
+
+// Settle turns a hold into a settlement. rec is the record without Slots; charge is what the
+// usage asks of each slot, in the token's order. What the hold does not cover is taken from
+// free amounts of the same pot here, as an Extend made and settled in one step; the rest is
+// uncovered (R25). Amounts stay out of reach until Settled (R1).
+func (s *Shard) Settle(now int64, rec quota.Record, charge []int64, reply any) (SettleStatus, *Pending) {
+	h, ok := s.holds[rec.Sequence]
+	if !ok || h.nonce != rec.Nonce {
+		return NotHeld, nil
+	}
+	if h.settling != nil {
+		return Underway, h.settling
+	}
+	p := &Pending{Record: rec, Reply: reply, hold: h}
+	p.Record.ReservedAt, p.Record.ExpiresAt = h.reserved, h.expires
+	p.Record.Held, p.Record.Slots = h.charge(now, charge)
+	h.settling = p
+	return Enqueue, p
+}
+
+// charge splits what usage asks over the hold's parts and then over free amounts.
+func (h *hold) charge(now int64, charge []int64) (held int64, slots []quota.Slot) {
+	slots = make([]quota.Slot, len(h.slots))
+	next := 0
+	for i := range h.slots {
+		from := &h.slots[i]
+		parts := h.parts[next : next+from.parts]
+		next += from.parts
+		out := &slots[i]
+		out.Kind, out.Unit = from.pool.key.kind, from.unit
+		if charge != nil {
+			out.Charge = charge[i]
+		}
+		if len(parts) > 0 {
+			out.Anchor = parts[0].a.number
+		} else if out.Kind != quota.PotWallet {
+			out.Pot = from.pool.window.ID()
+		}
+		rest := out.Charge
+		for j := range parts {
+			parts[j].used = min(rest, parts[j].amount)
+			rest -= parts[j].used
+			out.Parts = addPart(out.Parts, parts[j].a.number, parts[j].used)
+			if out.Kind == quota.PotWallet {
+				held += parts[j].amount
+			}
+		}
+		out.Uncovered = h.extra(now, from.pool, i, rest, out)
+	}
+	return held, slots
+}
+
+// extra takes rest from free amounts of the pool and returns what is left uncovered.
+func (h *hold) extra(now int64, p *pool, slot int, rest int64, out *quota.Slot) int64 {
+	for _, a := range p.allotments {
+		if rest == 0 || len(out.Parts) >= quota.MaxParts {
+			break
+		}
+		if a.free == 0 || now >= a.notAfter {
+			continue
+		}
+		x := min(rest, a.free)
+		a.free -= x
+		a.held += x
+		rest -= x
+		h.extras = append(h.extras, part{a: a, slot: slot, amount: x, used: x})
+		out.Parts = addPart(out.Parts, a.number, x)
+	}
+	return rest
+}
+
+// addPart adds an amount of an allotment, merging it with one that is there.
+func addPart(parts []token.Part, no quota.AllotmentNo, amount int64) []token.Part {
+	if amount == 0 {
+		return parts
+	}
+	for i := range parts {
+		if parts[i].Allotment == uint32(no) {
+			parts[i].Amount += amount
+			return parts
+		}
+	}
+	return append(parts, token.Part{Allotment: uint32(no), Amount: amount})
+}
+
+// Settled takes in the fate of a settlement, durable and known: the only place where held
+// amounts become free (R1). The hold is forgotten.
+func (s *Shard) Settled(p *Pending) {
+	h := p.hold
+	check(h != nil && h.settling == p, "R2: a settlement ended twice")
+	p.hold = nil
+	if p.Fate.Verdict == quota.VerdictApplied {
+		for _, parts := range [2][]part{h.parts, h.extras} {
+			for i := range parts {
+				parts[i].place(parts[i].used)
+			}
+		}
+		s.drop(h)
+		return
+	}
+	s.foreign(h, &p.Fate.Entry)
+}
+
+// foreign places a hold as somebody else settled it; entry is the winner.
+func (s *Shard) foreign(h *hold, entry *quota.Entry) {
+	for i := range h.extras {
+		h.extras[i].place(0)
+	}
+	left := entry.Parts
+	for i := range h.parts {
+		p := &h.parts[i]
+		used := int64(0)
+		for j := range left {
+			if left[j].Allotment == uint32(p.a.number) {
+				used = min(left[j].Amount, p.amount)
+				left[j].Amount -= used
+			}
+		}
+		p.place(used)
+	}
+	s.drop(h)
+}
+
+// place ends a part: used of it is spent, the rest is free again.
+func (p *part) place(used int64) {
+	a := p.a
+	a.held -= p.amount
+	a.spent += used
+	a.free += p.amount - used
+	a.pool.used -= p.amount - used
+	check(a.balanced(), "I4 after a settlement")
+}
+
+// Noted takes in that another node settled a reservation of this lane (R27). A settlement
+// under way here will meet the winner by itself.
+func (s *Shard) Noted(e *quota.Entry) {
+	h, ok := s.holds[e.Sequence]
+	if !ok || e.Phase != quota.PhaseTerminal || h.settling != nil {
+		return
+	}
+	entry := *e
+	entry.Parts = append([]token.Part(nil), e.Parts...)
+	s.foreign(h, &entry)
+}
+
+// Tick does what time asks for: it forgets old keys, smooths rates, and returns EXPIRED
+// settlements of holds that ended more than g ago, to be put in the journal.
+func (s *Shard) Tick(now int64) []*Pending {
+	s.forgetKeys(now)
+	if elapsed := now - s.ticked; elapsed >= int64(500e6) {
+		for _, p := range s.order {
+			p.tick(elapsed)
+		}
+		s.ticked = now
+		s.dropEmpty(now)
+	}
+	var out []*Pending
+	s.scratch = s.expiry.due(now, s.scratch[:0])
+	for _, id := range s.scratch {
+		h, ok := s.holds[id]
+		if !ok || h.settling != nil {
+			continue
+		}
+		if due := h.expires + s.cfg.Grace; now < due {
+			s.expiry.add(due, id)
+			continue
+		}
+		out = append(out, s.expire(now, h))
+	}
+	return out
+}
+
+// expire records that a hold ended unsettled.
+func (s *Shard) expire(now int64, h *hold) *Pending {
+	_, p := s.Settle(now, quota.Record{
+		EntryKey: quota.EntryKey{Lane: s.lane, Sequence: h.sequence}, Nonce: h.nonce, Kind: quota.Expired,
+		Account: h.who.account, Payer: h.who.payer, Principal: h.who.principal, Feature: h.who.feature,
+		PriceVersion: h.who.priceVersion, SettledAt: now,
+	}, nil, nil)
+	return p
+}
+
+// dropEmpty forgets pools that hold nothing and were not used for a while, so that ended
+// windows and gone accounts do not pile up.
+func (s *Shard) dropEmpty(now int64) {
+	kept := s.order[:0]
+	for _, p := range s.order {
+		if len(p.allotments) > 0 || p.payer.drawing || p == p.payer.wallet && len(p.payer.pools) > 1 ||
+			now-p.lastUse <= s.cfg.IdleReturn+2*(s.cfg.MaxTTL+s.cfg.Grace) {
+			kept = append(kept, p)
+			continue
+		}
+		p.payer.remove(p)
+		delete(s.pools, p.key)
+		if len(p.payer.pools) == 0 {
+			delete(s.payers, p.payer.id)
+		}
+	}
+	clear(s.order[len(kept):])
+	s.order = kept
+}
+
+func (p *payer) remove(pl *pool) {
+	for i, q := range p.pools {
+		if q == pl {
+			p.pools = append(p.pools[:i], p.pools[i+1:]...)
+			return
+		}
+	}
+}
+
+// LastExpiry is the latest end of a live hold, for the promise a draining node leaves (R49).
+func (s *Shard) LastExpiry() int64 {
+	var last int64
+	for _, h := range s.holds { // a maximum: the order does not matter
+		last = max(last, h.expires)
+	}
+	return last
+}

@@ -1,0 +1,236 @@
+package escrow
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/token"
+)
+
+// MaxShards is how many shards may share a lane: the low bits of a sequence tell the shard.
+const MaxShards = 1 << shardBits
+
+const shardBits = 4
+
+// ShardOf tells which shard of its lane issued a sequence.
+func ShardOf(sequence uint64) int { return int(sequence & (MaxShards - 1)) }
+
+// Config bounds a shard.
+type Config struct {
+	Grace      int64 // g, ns: how long after its end a hold is recorded as expired (race 8)
+	MaxTTL     int64 // M0, ns (R9)
+	DryFor     int64 // ns: how long an empty pot is not asked again
+	IdleReturn int64 // ns without a request after which a pool's free amounts go home
+	MaxHolds   int   // live reservations
+}
+
+// Shard keeps the allotments and holds of some payers. It is not safe for concurrent use.
+type Shard struct {
+	cfg   Config
+	lane  quota.LaneID
+	index uint64
+	live  int // live nodes, for the half rule
+
+	payers map[string]*payer
+	pools  map[poolKey]*pool
+	order  []*pool // for walks in a fixed order
+	byNo   map[quota.AllotmentNo]*allotment
+
+	holds    map[uint64]*hold
+	spare    []*hold
+	sequence uint64
+	block    uint32
+	random   *rand.ChaCha8
+	expiry   wheel
+
+	keys    map[KeyHash]*keyEntry
+	keyIDs  map[uint64]KeyHash
+	keyNext uint64
+	keyEnd  wheel
+	spareK  []*keyEntry
+
+	ahead   []*payer // asked for a draw ahead of need
+	scratch []uint64
+	ticked  int64
+	walk    int
+}
+
+// NewShard makes an empty shard number index of lane. seed makes its nonces.
+func NewShard(cfg Config, lane quota.LaneID, index int, seed [32]byte, now int64) *Shard {
+	return &Shard{
+		cfg: cfg, lane: lane, index: uint64(index), live: 1,
+		payers: make(map[string]*payer), pools: make(map[poolKey]*pool),
+		byNo:  make(map[quota.AllotmentNo]*allotment),
+		holds: make(map[uint64]*hold), random: rand.NewChaCha8(seed),
+		keys: make(map[KeyHash]*keyEntry), keyIDs: make(map[uint64]KeyHash),
+		expiry: newWheel(now, cfg.MaxTTL+cfg.Grace), keyEnd: newWheel(now, 2*cfg.MaxTTL),
+		ticked: now,
+	}
+}
+
+// Lane is the lane the shard's allotments belong to.
+func (s *Shard) Lane() quota.LaneID { return s.lane }
+
+// SetLiveNodes takes in how many nodes share the pots (R28).
+func (s *Shard) SetLiveNodes(n int) { s.live = max(n, 1) }
+
+// Holds is the number of live reservations.
+func (s *Shard) Holds() int { return len(s.holds) }
+
+// hold is a live reservation.
+type hold struct {
+	sequence uint64
+	nonce    uint64
+	reserved int64
+	expires  int64
+	counter  *atomic.Int64 // live reservations of the principal (R53)
+	slots    []slot
+	parts    []part // of all slots, in slot order
+	settling *Pending
+	extras   []part // taken from free amounts by the commit under way (R25)
+	who      identity
+
+	slotArray [4]slot
+	partArray [6]part
+}
+
+// identity is what an EXPIRED record has to say of a reservation.
+type identity struct {
+	account, payer, principal, feature string
+	priceVersion                       int64
+}
+
+type slot struct {
+	pool  *pool
+	unit  string
+	parts int // how many of hold.parts are its
+}
+
+type part struct {
+	a      *allotment
+	slot   int
+	amount int64
+	used   int64 // of amount, by the settlement under way
+}
+
+// newHold takes a hold from the spare ones.
+func (s *Shard) newHold() *hold {
+	if n := len(s.spare); n > 0 {
+		h := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return h
+	}
+	h := &hold{}
+	h.slots, h.parts = h.slotArray[:0], h.partArray[:0]
+	return h
+}
+
+// drop forgets a hold whose amounts have all been placed.
+func (s *Shard) drop(h *hold) {
+	delete(s.holds, h.sequence)
+	if h.counter != nil {
+		h.counter.Add(-1)
+	}
+	slots, parts, extras := h.slots[:0], h.parts[:0], h.extras[:0]
+	*h = hold{slots: slots, parts: parts, extras: extras}
+	if len(s.spare) < 4096 {
+		s.spare = append(s.spare, h)
+	}
+}
+
+// payerOf finds or makes a payer.
+func (s *Shard) payerOf(id string) *payer {
+	if p, ok := s.payers[id]; ok {
+		return p
+	}
+	p := &payer{id: id}
+	p.wallet = s.addPool(poolKey{kind: quota.PotWallet, account: id}, p)
+	s.payers[id] = p
+	return p
+}
+
+func (s *Shard) addPool(key poolKey, p *payer) *pool {
+	pl := &pool{key: key, payer: p}
+	s.pools[key] = pl
+	s.order = append(s.order, pl)
+	p.pools = append(p.pools, pl)
+	return pl
+}
+
+// poolOf finds or makes the pool of a claim.
+func (s *Shard) poolOf(p *payer, c *Claim) *pool {
+	if c.Kind == quota.PotWallet {
+		return p.wallet
+	}
+	w := &c.Window
+	key := poolKey{kind: w.Kind, account: w.Account, limit: w.Limit, selector: w.Selector, start: w.Start}
+	pl, ok := s.pools[key]
+	if !ok {
+		pl = s.addPool(key, p)
+		pl.window = *w
+	}
+	pl.window.Cap = w.Cap
+	return pl
+}
+
+// fill writes a hold into a token.
+func (s *Shard) fill(h *hold, t *token.Token) {
+	t.Lane, t.Sequence, t.Nonce, t.Generation = int64(s.lane), h.sequence, h.nonce, 0
+	t.IssuedAt, t.Expires = h.reserved, h.expires
+	t.Account, t.Payer, t.Principal, t.Feature = h.who.account, h.who.payer, h.who.principal, h.who.feature
+	t.PriceVersion = h.who.priceVersion
+	for len(t.Slots) < len(h.slots) {
+		if len(t.Slots) < cap(t.Slots) {
+			t.Slots = t.Slots[:len(t.Slots)+1]
+		} else {
+			t.Slots = append(t.Slots, token.Slot{})
+		}
+	}
+	t.Slots = t.Slots[:len(h.slots)]
+	next := 0
+	for i := range h.slots {
+		from, to := &h.slots[i], &t.Slots[i]
+		to.Kind, to.Unit, to.PotID, to.Parts = uint8(from.pool.key.kind), from.unit, "", to.Parts[:0]
+		for _, p := range h.parts[next : next+from.parts] {
+			to.Parts = append(to.Parts, token.Part{Allotment: uint32(p.a.number), Amount: p.amount})
+		}
+		if from.parts == 0 && from.pool.key.kind != quota.PotWallet {
+			to.PotID = from.pool.window.ID()
+		}
+		next += from.parts
+	}
+}
+
+// Totals are what a payer has on this shard: free, held, and the amounts of all its
+// allotments, spent or not.
+type Totals struct {
+	Free, Held, Own int64
+}
+
+// Wallet sums a payer's wallet here (R40).
+func (s *Shard) Wallet(payer string) Totals {
+	p, ok := s.payers[payer]
+	if !ok {
+		return Totals{}
+	}
+	return Totals{Free: p.wallet.freeAll(), Held: p.wallet.heldAll(), Own: p.wallet.own}
+}
+
+// Stats sums up the shard for metrics: one walk over its pools.
+type Stats struct {
+	Holds, Pools, Allotments, Keys int
+	FreeMicros, HeldMicros         int64 // of wallets
+}
+
+// Stats sums up the shard.
+func (s *Shard) Stats() Stats {
+	st := Stats{Holds: len(s.holds), Pools: len(s.order), Allotments: len(s.byNo), Keys: len(s.keys)}
+	for _, p := range s.order {
+		if p.key.kind == quota.PotWallet {
+			st.FreeMicros += p.freeAll()
+			st.HeldMicros += p.heldAll()
+		}
+	}
+	return st
+}

@@ -1,0 +1,245 @@
+package quota
+
+import (
+	"context"
+
+	"github.com/purser-io/purser/quota/label"
+	"github.com/purser-io/purser/quota/token"
+)
+
+// SettleKind is how a reservation ended.
+type SettleKind uint8
+
+// Settlement kinds.
+const (
+	Committed SettleKind = iota + 1
+	Released
+	Expired
+)
+
+// String is the kind's name as replies and usage events spell it.
+func (k SettleKind) String() string {
+	switch k {
+	case Committed:
+		return "COMMITTED"
+	case Released:
+		return "RELEASED"
+	case Expired:
+		return "EXPIRED"
+	}
+	return "HELD"
+}
+
+// Phases of a reservation's entries. Phase 0 is terminal and written once (I5); phase 1 is a
+// LATE charge behind it.
+const (
+	PhaseTerminal uint8 = 0
+	PhaseLate     uint8 = 1
+)
+
+// Outcome tags what became of the work a commit pays for.
+type Outcome uint8
+
+// Outcomes.
+const (
+	OutcomeSuccess Outcome = iota + 1
+	OutcomeRefused
+	OutcomeError
+	OutcomeUserCancelled
+)
+
+// String is the outcome's name as usage events spell it.
+func (o Outcome) String() string {
+	switch o {
+	case OutcomeSuccess:
+		return "SUCCESS"
+	case OutcomeRefused:
+		return "REFUSED"
+	case OutcomeError:
+		return "ERROR"
+	case OutcomeUserCancelled:
+		return "USER_CANCELLED"
+	}
+	return ""
+}
+
+// Quantity is an amount of a meter.
+type Quantity struct {
+	Meter    string
+	Quantity int64
+}
+
+// EntryKey names an entry: owner's lane, sequence of the reservation, phase.
+type EntryKey struct {
+	Lane     LaneID
+	Sequence uint64
+	Phase    uint8
+}
+
+// Slot is what one pot kind of a reservation was charged (R25: each on its own).
+type Slot struct {
+	Kind      PotKind
+	Unit      string
+	Pot       string       // names the pot of an uncovered amount if Anchor is 0 (windows)
+	Anchor    AllotmentNo  // the slot's first allotment at reserve; tells the pot
+	Parts     []token.Part // charged on allotments of the owner's lane, > 0 each
+	Charge    int64        // what the usage costs of this kind
+	Uncovered int64        // Charge - sum of Parts: debited by the projector
+}
+
+// Record is the settlement of a reservation as the journal keeps it: all that usage events,
+// rollups and claims are made of.
+type Record struct {
+	EntryKey
+	Nonce        uint64
+	Kind         SettleKind
+	Outcome      Outcome
+	Delivered    bool // usage was delivered though the reservation was released
+	Account      string
+	Payer        string
+	Principal    string
+	Feature      string
+	PriceVersion int64
+	Labels       label.Set
+	Usage        []Quantity
+	Lines        []int64 // micros of each usage line, as priced
+	Held         int64   // micros held on the wallet
+	Slots        []Slot  // wallet first
+	Digest       uint64  // of the usage: same content or not
+	ReservedAt   int64
+	ExpiresAt    int64
+	SettledAt    int64
+}
+
+// Charged is what the usage costs in micros.
+func (r *Record) Charged() int64 {
+	var sum int64
+	for _, l := range r.Lines {
+		sum += l
+	}
+	return sum
+}
+
+// Uncovered is what of the charge in micros no allotment covered.
+func (r *Record) Uncovered() int64 {
+	for i := range r.Slots {
+		if r.Slots[i].Kind == PotWallet {
+			return r.Slots[i].Uncovered
+		}
+	}
+	return 0
+}
+
+// Late turns a commit into the LATE charge of a reservation that ended without it: nothing
+// from the allotments, which may have gone home, all of it uncovered (R26).
+func (r Record) Late() Record {
+	r.Phase = PhaseLate
+	slots := make([]Slot, len(r.Slots))
+	copy(slots, r.Slots)
+	for i := range slots {
+		slots[i].Parts, slots[i].Uncovered = nil, slots[i].Charge
+	}
+	r.Slots = slots
+	return r
+}
+
+// Entry is the small row behind a record: what closing, replay and audit need (R20).
+type Entry struct {
+	EntryKey
+	Nonce     uint64
+	Kind      SettleKind
+	Digest    uint64
+	Charged   int64
+	Held      int64
+	Uncovered int64
+	Parts     []token.Part // of all slots
+	BatchLane LaneID       // where the full record stands
+	BatchNo   int64
+}
+
+// Entry is the record's entry in batch no of lane.
+func (r *Record) Entry(lane LaneID, no int64) Entry {
+	e := Entry{EntryKey: r.EntryKey, Nonce: r.Nonce, Kind: r.Kind, Digest: r.Digest,
+		Charged: r.Charged(), Held: r.Held, Uncovered: r.Uncovered(), BatchLane: lane, BatchNo: no}
+	for i := range r.Slots {
+		e.Parts = append(e.Parts, r.Slots[i].Parts...)
+	}
+	return e
+}
+
+// Note tells a lane's owner what others settled of it (R27).
+type Note struct {
+	Lane    LaneID // the owner's
+	Guest   LaneID
+	BatchNo int64
+	Entries []Entry
+}
+
+// Verdict is what became of a record handed to Settle.
+type Verdict uint8
+
+// Verdicts.
+const (
+	// VerdictApplied: the record, perhaps as LATE, is durable; Entry is its entry.
+	VerdictApplied Verdict = iota + 1
+	// VerdictSettled: the reservation had been settled before; Entry is the winner's.
+	VerdictSettled
+	// VerdictDropped: a release or expiry for a closed lane: nothing is held any more.
+	VerdictDropped
+	// VerdictTooOld: the journal no longer keeps what would decide (R16).
+	VerdictTooOld
+	// VerdictRetry: not decided in this batch; send it in the next.
+	VerdictRetry
+)
+
+// Settlement is the fate of one record.
+type Settlement struct {
+	Verdict Verdict
+	Entry   Entry
+}
+
+// Judge decides about a record from the owner's lane state and the entries that exist. If
+// apply is true the record is to be written, as LATE if late is; else Settlement is its fate.
+// It is the table of protocol §2.3.
+func Judge(open bool, terminal, lateEntry *Entry, r *Record) (s Settlement, apply, late bool) {
+	switch {
+	case terminal == nil && open:
+		return s, true, false
+	case terminal == nil && r.Kind != Committed:
+		return Settlement{Verdict: VerdictDropped}, false, false
+	case terminal != nil && !lateAllowed(terminal, r):
+		return Settlement{Verdict: VerdictSettled, Entry: *terminal}, false, false
+	case lateEntry != nil:
+		return Settlement{Verdict: VerdictSettled, Entry: *lateEntry}, false, false
+	}
+	return s, true, true // R15
+}
+
+// lateAllowed: real usage behind an expiry, or behind a release when the caller insists.
+func lateAllowed(terminal *Entry, r *Record) bool {
+	if r.Kind != Committed {
+		return false
+	}
+	return terminal.Kind == Expired || terminal.Kind == Released && r.Delivered
+}
+
+// AppendResult is the fate of a batch. Exactly one of its fields is set.
+type AppendResult struct {
+	Applied bool
+	Fenced  bool    // the lane is closing: nothing was written, nothing will be
+	Winners []Entry // keys of the batch settled by others: nothing was written, nothing will be
+}
+
+// JournalStore makes settlements durable.
+type JournalStore interface {
+	// Append writes batch no of an own lane in one statement, fenced by the lane's state
+	// (R3, R20). Sending the same batch again is harmless; a batch that is there already
+	// counts as applied. It never returns "failed" for a batch that may land later: that is
+	// OUTCOME_UNKNOWN (R5), which callers answer by sending the same batch again.
+	Append(ctx context.Context, lane LaneID, no int64, records []Record) (AppendResult, error)
+
+	// Settle writes batch no of a guest lane: records of reservations of other lanes, each
+	// decided by Judge in the same serializable transaction (R27, R26), with one note for
+	// each owner's lane. used reports whether the number is now taken. It may be sent again.
+	Settle(ctx context.Context, guest LaneID, no int64, records []Record) (fates []Settlement, used bool, err error)
+}
