@@ -2,7 +2,7 @@
 // lost or spent twice, and that every settlement is recorded once and projected once. It reads
 // one consistent state, writes nothing, and believes no figure that it can work out.
 //
-// Invariants are numbered as in docs/protocol.md. The audit streams the store; what it keeps
+// Invariants (I1 ...) and rules (R1 ...) are numbered as in the protocol. The audit streams the store; what it keeps
 // in memory grows with the number of lanes, allotments and pots, not with settlements.
 package audit
 
