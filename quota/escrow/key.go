@@ -21,6 +21,15 @@ func (e *keyEntry) replay(r *Request, out *Result) Status {
 	return Replayed
 }
 
+// Replay finds the answer that the request's key had before, if the request is the same.
+func (s *Shard) Replay(r *Request) (*quota.Decision, bool) {
+	e, ok := s.keys[r.Key]
+	if !ok || e.content != r.Content {
+		return nil, false
+	}
+	return &e.decision, true
+}
+
 // Remember keeps the answer to a request with a key for twice its TTL, in the same locked
 // section as the Reserve that granted it.
 func (s *Shard) Remember(now int64, r *Request, d *quota.Decision) {

@@ -250,3 +250,7 @@ func (s *Shard) LastExpiry() int64 {
 	}
 	return last
 }
+
+// Detach cuts a settlement loose from its hold: the lane is fenced, the books of this shard
+// no longer count.
+func (p *Pending) Detach() { p.hold = nil }

@@ -1,0 +1,268 @@
+// Package authority is the shell around the protocol core, and the use cases on top of it:
+// reserve, commit, release, check, balance. It drives quota/escrow with goroutines, time and
+// storage; it decides nothing about amounts itself.
+package authority
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purser-io/purser/authz"
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/escrow"
+	"github.com/purser-io/purser/quota/token"
+)
+
+// Authority decides and settles reservations on one node. Create it with New, Start it, and
+// Run it until it ends.
+type Authority struct {
+	cfg     Config
+	deps    Deps
+	metrics Metrics
+	base    time.Time // origin of the monotonic readings
+	seed    maphash.Seed
+
+	catalogue  atomic.Pointer[quota.Catalogue]
+	codec      atomic.Pointer[token.Codec]
+	accounts   *accounts
+	keys       *keys
+	principals sync.Map // name -> *atomic.Int64: live reservations (R53)
+	draining   atomic.Bool
+	mourning   atomic.Int64 // until then, dead incarnations may have something out
+
+	engine  atomic.Pointer[engine]    // the one that issues
+	former  atomic.Pointer[[]*engine] // those before it that still settle (R30)
+	mu      sync.Mutex                // changes of engine and former, and orphans
+	orphans []*escrow.Pending         // commits without a guest lane to go to
+
+	group     *errgroup.Group // of Run
+	groupCtx  context.Context
+	draws     chan *draw
+	replace   chan struct{} // the engine was lost
+	projector chan struct{}
+	projectMu sync.Mutex
+	polls     pollState
+}
+
+// New checks the configuration and builds an authority. It starts nothing and talks to nobody.
+func New(c Config, d Deps) (*Authority, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Authority{cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
+		draws: make(chan *draw, drawQueue), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1)}
+	if a.metrics == nil {
+		a.metrics = noMetrics{}
+	}
+	a.accounts = newAccounts(d.Store, d.Clock, c.MaxAccounts)
+	a.keys = newKeys(d.Store, d.Clock, c.MaxKeys)
+	a.former.Store(&[]*engine{})
+	return a, nil
+}
+
+// Start takes over from predecessors, announces this incarnation and loads policy. When it
+// returns nil the authority may issue as soon as Run runs.
+func (a *Authority) Start(ctx context.Context) error {
+	if err := a.loadCatalogue(ctx); err != nil {
+		return fmt.Errorf("load catalogue: %w", err)
+	}
+	if err := a.loadMACKeys(ctx); err != nil {
+		return fmt.Errorf("load token keys: %w", err)
+	}
+	e, err := a.newEngine()
+	if err != nil {
+		return err
+	}
+	if err := a.register(ctx, e); err != nil {
+		return err
+	}
+	if a.cfg.Embedded {
+		if err := a.deps.Store.BuryPredecessors(ctx, e.id, a.cfg.MaxHold+a.cfg.Grace); err != nil {
+			return fmt.Errorf("bury predecessors: %w", err)
+		}
+	}
+	a.engine.Store(e)
+	a.mourn()
+	return nil
+}
+
+// mourn notes that dead incarnations may have something out for as long as that can last.
+func (a *Authority) mourn() {
+	a.mourning.Store(a.now() + int64(a.cfg.MaxHold+a.cfg.Grace+2*a.cfg.Skew))
+}
+
+// Run does the background work until ctx ends, and returns when all of it has ended.
+func (a *Authority) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	a.mu.Lock()
+	a.group, a.groupCtx = group, ctx
+	a.launch(a.engine.Load())
+	a.mu.Unlock()
+	for range drawWorkers {
+		group.Go(func() error { return a.drawLoop(ctx) })
+	}
+	group.Go(func() error { return a.leaseLoop(ctx) })
+	group.Go(func() error { return a.pollLoop(ctx) })
+	group.Go(func() error { return a.tickLoop(ctx) })
+	group.Go(func() error { return a.returnLoop(ctx) })
+	group.Go(func() error { return a.projectLoop(ctx) })
+	group.Go(func() error { return a.reapLoop(ctx) })
+	err := group.Wait()
+	a.failDraws()
+	return err
+}
+
+// launch starts an engine's flushers. Call it with mu held.
+func (a *Authority) launch(e *engine) {
+	for _, l := range e.allLanes() {
+		a.group.Go(func() error {
+			a.flushLoop(a.groupCtx, l)
+			return nil
+		})
+	}
+}
+
+// failDraws wakes who waits for draws that nobody will make any more.
+func (a *Authority) failDraws() {
+	for {
+		select {
+		case w := <-a.draws:
+			w.shard.mu.Lock()
+			a.endDraw(w, nil, &quota.Error{Reason: quota.ReasonShuttingDown, NotApplied: true, Message: "this node has stopped; use another"})
+			w.shard.mu.Unlock()
+		default:
+			return
+		}
+	}
+}
+
+// instant reads the clocks.
+func (a *Authority) instant() escrow.Instant {
+	t := a.deps.Clock.Now()
+	return escrow.Instant{Wall: t.UnixNano(), Mono: int64(t.Sub(a.base))}
+}
+
+// now estimates the database's time (R44).
+func (a *Authority) now() int64 {
+	t := a.instant()
+	if e := a.engine.Load(); e != nil {
+		return e.lease.Load().Now(t)
+	}
+	return t.Wall
+}
+
+// engines lists the current engine and those before it that still settle.
+func (a *Authority) engines() []*engine {
+	former := *a.former.Load()
+	return append([]*engine{a.engine.Load()}, former...)
+}
+
+// Catalogue is the snapshot of features, plans and prices in force here.
+func (a *Authority) Catalogue() *quota.Catalogue { return a.catalogue.Load() }
+
+func (a *Authority) loadCatalogue(ctx context.Context) error {
+	c, err := a.deps.Store.Catalogue(ctx)
+	if err != nil {
+		return err
+	}
+	a.catalogue.Store(c)
+	return nil
+}
+
+// catalogueWith is a snapshot that knows a price version, loading it if need be (R37).
+func (a *Authority) catalogueWith(ctx context.Context, version int64) (*quota.Catalogue, error) {
+	c := a.catalogue.Load()
+	if version == 0 || c.HasPriceVersion(version) {
+		return c, nil
+	}
+	if err := a.loadCatalogue(ctx); err != nil {
+		return nil, err
+	}
+	if c = a.catalogue.Load(); !c.HasPriceVersion(version) {
+		return nil, &quota.Error{Reason: quota.ReasonStoreUnavailable, NotApplied: true,
+			Message: "the prices this reservation was made at are not known on this node yet; send the same again"}
+	}
+	return c, nil
+}
+
+// loadMACKeys replaces the codec by one with the store's keys; the newest that may sign does.
+func (a *Authority) loadMACKeys(ctx context.Context) error {
+	var fresh [32]byte
+	if _, err := io.ReadFull(a.deps.Random, fresh[:]); err != nil {
+		return fmt.Errorf("draw token key: %w", err)
+	}
+	now := a.now()
+	stored, err := a.deps.Store.MACKeys(ctx, fresh, now)
+	if err != nil {
+		return err
+	}
+	ks := make([]token.Key, len(stored))
+	var signing uint32
+	for i, k := range stored {
+		ks[i] = token.Key{ID: k.ID, Secret: k.Secret}
+		if k.SignFrom <= now && k.ID > signing {
+			signing = k.ID
+		}
+	}
+	codec, err := token.NewCodec(ks, signing)
+	if err != nil {
+		return err
+	}
+	a.codec.Store(codec)
+	return nil
+}
+
+// KeyLookup finds API keys from memory first; revocations reach it by the poll.
+func (a *Authority) KeyLookup() authz.KeyStore { return a.keys }
+
+// Status is what health checks and people want to know of a node.
+type Status struct {
+	Ready        bool
+	Reason       string // why not ready
+	Incarnation  string
+	Lanes        []quota.LaneID
+	LeaseUntil   time.Time
+	Revision     int64
+	Former       int // incarnations of this process that still settle
+	Reservations int
+	Queued       int // settlements not durable yet
+	Accounts     int // cached
+	FreeMicros   int64
+	HeldMicros   int64
+	Allotments   int
+}
+
+// Status looks at every shard for a moment; it is for seconds, not for requests.
+func (a *Authority) Status() Status {
+	e := a.engine.Load()
+	if e == nil {
+		return Status{Reason: "starting"}
+	}
+	s := Status{Ready: true, Incarnation: e.id, Lanes: e.laneIDs(), Former: len(*a.former.Load()),
+		LeaseUntil: time.Unix(0, e.lease.Load().IssueUntil()), Revision: a.polls.applied(), Accounts: a.accounts.size()}
+	if _, err := a.issuing(); err != nil {
+		s.Ready, s.Reason = false, err.Error()
+	}
+	for _, e := range a.engines() {
+		for _, sh := range e.shards {
+			sh.mu.Lock()
+			st := sh.core.Stats()
+			sh.mu.Unlock()
+			s.Reservations += st.Holds
+			s.Allotments += st.Allotments
+			s.FreeMicros += st.FreeMicros
+			s.HeldMicros += st.HeldMicros
+		}
+		for _, l := range e.allLanes() {
+			s.Queued += l.pending()
+		}
+	}
+	return s
+}

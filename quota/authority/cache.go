@@ -1,0 +1,257 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/purser-io/purser/authz"
+	"github.com/purser-io/purser/quota"
+)
+
+// account is a cached profile with what is derived of it once.
+type account struct {
+	*quota.Profile
+	plan    authz.PlanRef
+	planned bool
+	owner   string // account whose subscription it is: quotas count there
+	zones   []*time.Location
+	epochs  []quota.AccountEpoch
+	stale   atomic.Bool // something changed since; looked at under the shard lock (I13)
+}
+
+func newAccount(p *quota.Profile) (*account, error) {
+	a := &account{Profile: p, zones: make([]*time.Location, len(p.Chain)), epochs: p.Epochs()}
+	a.plan, a.planned = p.Plan()
+	for i := range p.Chain {
+		if a.owner == "" && p.Chain[i].Plan.ID != "" {
+			a.owner = p.Chain[i].ID
+		}
+		zone, err := time.LoadLocation(p.Chain[i].TimeZone)
+		if err != nil {
+			return nil, quota.Wrap(quota.ReasonInternal, "the account's time zone is not known on this node", err)
+		}
+		a.zones[i] = zone
+	}
+	return a, nil
+}
+
+// zoneOf is the time zone of an account of the chain.
+func (a *account) zoneOf(id string) *time.Location {
+	for i := range a.Chain {
+		if a.Chain[i].ID == id {
+			return a.zones[i]
+		}
+	}
+	return time.UTC
+}
+
+// unknownFor is how long an unknown id is remembered (R47).
+const unknownFor = time.Second
+
+// accounts is the bounded cache of profiles, filled on demand and emptied by the poll (R47).
+type accounts struct {
+	store quota.AccountStore
+	clock Clock
+	bound int
+
+	mu      sync.RWMutex
+	known   map[string]*account
+	unknown map[string]time.Time
+	applied int64 // revision whose changes were taken in
+	flight  singleflight.Group
+}
+
+func newAccounts(s quota.AccountStore, c Clock, bound int) *accounts {
+	return &accounts{store: s, clock: c, bound: bound, known: make(map[string]*account), unknown: make(map[string]time.Time)}
+}
+
+// get answers from memory, else with one read. An unknown account is nil without an error.
+func (c *accounts) get(ctx context.Context, id string) (*account, error) {
+	c.mu.RLock()
+	a, ok := c.known[id]
+	var since time.Time
+	if !ok && len(c.unknown) > 0 {
+		since = c.unknown[id]
+	}
+	c.mu.RUnlock()
+	if ok {
+		return a, nil
+	}
+	if !since.IsZero() && c.clock.Now().Sub(since) < unknownFor {
+		return nil, nil
+	}
+	found, err, _ := c.flight.Do(id, func() (any, error) { return c.load(context.WithoutCancel(ctx), id) })
+	if err != nil {
+		return nil, err
+	}
+	return found.(*account), nil
+}
+
+// load reads a profile. One that is older than what the poll has taken in meanwhile may miss
+// a change whose row was already consumed, and is read again.
+func (c *accounts) load(ctx context.Context, id string) (*account, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	for {
+		p, err := c.store.Profile(ctx, id)
+		if errors.Is(err, quota.ReasonAccountNotFound) {
+			c.miss(id)
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		a, err := newAccount(p)
+		if err != nil {
+			return nil, err
+		}
+		if c.keep(id, a) {
+			return a, nil
+		}
+	}
+}
+
+// loadTimeout bounds a read that requests wait for.
+const loadTimeout = 5 * time.Second
+
+func (c *accounts) keep(id string, a *account) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.Revision < c.applied {
+		return false
+	}
+	for len(c.known) >= c.bound {
+		for old := range c.known { // any: an evicted profile costs one read
+			delete(c.known, old)
+			break
+		}
+	}
+	c.known[id] = a
+	delete(c.unknown, id)
+	return true
+}
+
+func (c *accounts) miss(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.unknown) >= c.bound {
+		clear(c.unknown)
+	}
+	c.unknown[id] = c.clock.Now()
+}
+
+// apply drops the accounts that changed, and members of their trees: who is in use notices by
+// the stale mark. It returns the payers whose pots may have changed.
+func (c *accounts) apply(revision int64, changed map[string]bool, all bool) map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.applied = max(c.applied, revision)
+	payers := make(map[string]bool)
+	for id := range changed {
+		payers[id] = true
+		delete(c.unknown, id)
+	}
+	for id, a := range c.known {
+		if all || a.touches(changed) {
+			payers[a.Payer().ID] = true
+			a.stale.Store(true)
+			delete(c.known, id)
+		}
+	}
+	if all {
+		clear(c.unknown)
+	}
+	return payers
+}
+
+func (a *account) touches(changed map[string]bool) bool {
+	for i := range a.Chain {
+		if changed[a.Chain[i].ID] {
+			return true
+		}
+	}
+	return false
+}
+
+// drop forgets one account at once: a draw said that its epoch moved on.
+func (c *accounts) drop(a *account) {
+	a.stale.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known[a.Account().ID] == a {
+		delete(c.known, a.Account().ID)
+	}
+}
+
+func (c *accounts) size() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.known)
+}
+
+// keys is the bounded cache of API keys in front of the store; the poll empties it (R47).
+type keys struct {
+	store authz.KeyStore
+	clock Clock
+	bound int
+
+	mu      sync.RWMutex
+	known   map[string]authz.Key
+	unknown map[string]time.Time
+	applied int64
+}
+
+func newKeys(s authz.KeyStore, c Clock, bound int) *keys {
+	return &keys{store: s, clock: c, bound: bound, known: make(map[string]authz.Key), unknown: make(map[string]time.Time)}
+}
+
+// FindKey implements authz.KeyStore from memory, else with one read.
+func (c *keys) FindKey(ctx context.Context, id string) (authz.Key, error) {
+	c.mu.RLock()
+	k, ok := c.known[id]
+	since, missed := c.unknown[id]
+	applied := c.applied
+	c.mu.RUnlock()
+	if ok {
+		return k, nil
+	}
+	if missed && c.clock.Now().Sub(since) < unknownFor {
+		return authz.Key{}, quota.Errorf(quota.ReasonKeyNotFound, "no such key")
+	}
+	k, err := c.store.FindKey(ctx, id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case errors.Is(err, quota.ReasonKeyNotFound):
+		if len(c.unknown) >= c.bound {
+			clear(c.unknown)
+		}
+		c.unknown[id] = c.clock.Now()
+	case err == nil && c.applied == applied: // no change came in while it was read
+		if len(c.known) >= c.bound {
+			clear(c.known)
+		}
+		c.known[id] = k
+	}
+	return k, err
+}
+
+func (c *keys) apply(revision int64, changed map[string]bool, all bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.applied = max(c.applied, revision)
+	if all {
+		clear(c.known)
+		clear(c.unknown)
+		return
+	}
+	for id := range changed {
+		delete(c.known, id)
+		delete(c.unknown, id)
+	}
+}

@@ -1,0 +1,145 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/purser-io/purser/quota"
+)
+
+const (
+	drawWorkers  = 8    // transactions at once; more only contend
+	drawQueue    = 4096 // draws waiting for a worker
+	storeTimeout = 5 * time.Second
+	backoffFirst = 5 * time.Millisecond
+	backoffMost  = 500 * time.Millisecond
+)
+
+// submit hands a draw to the workers; false if their queue is full.
+func (a *Authority) submit(w *draw) bool {
+	select {
+	case a.draws <- w:
+		return true
+	default:
+		return false
+	}
+}
+
+// drawLoop is one draw worker.
+func (a *Authority) drawLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case w := <-a.draws:
+			a.draw(ctx, w)
+		}
+	}
+}
+
+// draw sends a draw until its outcome is known (R11) and tells the shard and who waits.
+func (a *Authority) draw(ctx context.Context, w *draw) {
+	start := a.deps.Clock.Now()
+	var drawn []quota.Drawn
+	err := a.untilKnown(ctx, func(ctx context.Context) (err error) {
+		drawn, err = a.deps.Store.Draw(ctx, w.Draw.Draw)
+		return err
+	})
+	a.metrics.Drew(len(w.Wants), a.deps.Clock.Now().Sub(start), err != nil)
+	if errors.Is(err, quota.ReasonFenced) {
+		a.lost(w.engine)
+	}
+	w.shard.mu.Lock()
+	a.endDraw(w, drawn, err)
+	w.shard.mu.Unlock()
+}
+
+// endDraw takes in a draw's answer and wakes who waits. Call it under the shard lock.
+func (a *Authority) endDraw(w *draw, drawn []quota.Drawn, err error) {
+	if err != nil {
+		w.shard.core.FailDraw(w.Draw)
+	} else {
+		w.shard.core.EndDraw(w.engine.lease.Load().Now(a.instant()), w.Draw, drawn)
+	}
+	delete(w.shard.draws, w.Payer())
+	w.err = err
+	close(w.done)
+}
+
+// untilKnown sends a keyed write again while its outcome is unknown. It gives up only when
+// the process ends.
+func (a *Authority) untilKnown(ctx context.Context, send func(context.Context) error) error {
+	wait := backoffFirst
+	for {
+		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
+		err := send(attempt)
+		cancel()
+		if !errors.Is(err, quota.ReasonOutcomeUnknown) || ctx.Err() != nil {
+			return err
+		}
+		a.deps.Logger.Warn("outcome unknown, sending again", "error", err)
+		if !sleep(ctx, wait) {
+			return err
+		}
+		wait = min(2*wait, backoffMost)
+	}
+}
+
+// sleep waits; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// returns gives back what shards do not need, one batch per shard at a time.
+func (a *Authority) returns(ctx context.Context, e *engine, all bool) (sent int) {
+	now := e.lease.Load().Now(a.instant())
+	for _, sh := range e.shards {
+		if sh.lane.closed() || !sh.returning.CompareAndSwap(false, true) {
+			continue
+		}
+		sh.mu.Lock()
+		shrinks := sh.core.BeginReturn(now, all, returnRows)
+		sh.mu.Unlock()
+		if len(shrinks) > 0 {
+			a.giveBack(ctx, sh, shrinks)
+			sent += len(shrinks)
+		}
+		sh.returning.Store(false)
+	}
+	return sent
+}
+
+// returnRows is how many allotments one return batch may touch.
+const returnRows = 100
+
+// giveBack sends a return batch until it is durable. A fenced lane gives everything back by
+// being closed.
+func (a *Authority) giveBack(ctx context.Context, sh *shard, shrinks []quota.Shrink) {
+	wait := backoffFirst
+	for {
+		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
+		err := a.deps.Store.Return(attempt, sh.core.Lane(), shrinks)
+		cancel()
+		if err == nil {
+			sh.mu.Lock()
+			sh.core.EndReturn(shrinks)
+			sh.mu.Unlock()
+			return
+		}
+		if errors.Is(err, quota.ReasonFenced) {
+			return
+		}
+		if !sleep(ctx, wait) { // the amounts stay out of reach; the lane's closing returns them
+			return
+		}
+		wait = min(2*wait, backoffMost)
+	}
+}

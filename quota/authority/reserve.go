@@ -1,0 +1,341 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/purser-io/purser/authz"
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/escrow"
+	"github.com/purser-io/purser/quota/label"
+)
+
+// reserveTries bounds how often one request is decided anew: after a draw, or after a policy
+// change met on the way.
+const reserveTries = 8
+
+// Reserve decides whether an account may use a feature and can pay for it, and holds the
+// amounts. A denial is a nil error with d.Allowed false. d is overwritten, its memory reused.
+// It blocks on storage only if the account is not cached or an allotment ran dry.
+//
+// Reasons: UNIT_UNKNOWN, TTL_OUT_OF_RANGE, REQUEST_INVALID, IDEMPOTENCY_KEY_REUSED,
+// CALLER_NOT_ALLOWED, SERVER_OVERLOADED, SHUTTING_DOWN, STORE_UNAVAILABLE. None of them
+// leaves a hold behind.
+func (a *Authority) Reserve(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error {
+	resetDecision(d)
+	err := a.reserve(ctx, p, r, d)
+	if err == nil {
+		a.metrics.Decided(d.Denial.Reason, d.Partial, d.Replayed)
+	}
+	return err
+}
+
+// resetDecision empties d and keeps its memory.
+func resetDecision(d *quota.Decision) {
+	*d = quota.Decision{Token: d.Token[:0], Granted: d.Granted[:0], Warnings: d.Warnings[:0], Remaining: d.Remaining[:0]}
+}
+
+func (a *Authority) reserve(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error {
+	c := calls.Get().(*call)
+	defer calls.Put(c)
+	ttl, err := a.prepare(p, r, c)
+	if err != nil {
+		return err
+	}
+	c.req.TTL = int64(ttl)
+	for try := range reserveTries {
+		e, err := a.issuing()
+		if err != nil {
+			return err
+		}
+		acc, err := a.accounts.get(ctx, r.Account)
+		if err != nil {
+			return err
+		}
+		if acc == nil {
+			d.Denial = quota.Denial{Reason: quota.DeniedAccountUnknown, Subject: r.Account}
+			return nil
+		}
+		c.req.Final = try == reserveTries-1
+		again, err := a.decide(ctx, e, acc, r, c, d)
+		if err != nil || !again {
+			return err
+		}
+	}
+	return quota.Errorf(quota.ReasonContention, "the account's policy keeps changing; try again")
+}
+
+// prepare checks the caller and fills in what does not depend on the account.
+func (a *Authority) prepare(p *authz.Principal, r *quota.Request, c *call) (time.Duration, error) {
+	if !p.MayUseAccount(r.Account) {
+		return 0, &quota.Error{Reason: quota.ReasonCallerNotAllowed, NotApplied: true,
+			Message: "the key is bound to another account", Meta: map[string]string{"account": r.Account}}
+	}
+	ttl := r.TTL
+	if ttl == 0 {
+		ttl = min(quota.DefaultTTL, a.cfg.MaxHold)
+	}
+	if ttl < min(quota.MinTTL, a.cfg.MaxHold) || ttl > a.cfg.MaxHold {
+		return 0, &quota.Error{Reason: quota.ReasonTTLOutOfRange, NotApplied: true,
+			Message: "ttl is " + ttl.String() + "; it must be " + quota.MinTTL.String() + " to " + a.cfg.MaxHold.String() + ": extend longer generations as they go"}
+	}
+	labels := r.Labels
+	if len(p.Labels) > 0 {
+		merged, err := label.Merge(r.Labels, p.Labels)
+		if err != nil {
+			return 0, quota.Wrap(quota.ReasonRequestInvalid, err.Error(), err)
+		}
+		labels = merged
+	}
+	c.req.Account, c.req.Principal, c.req.Labels = r.Account, p.Name, labels
+	c.req.HasKey, c.req.Counter = false, nil
+	if r.Key != "" {
+		c.hashKey(p.Name, r)
+	}
+	counter := a.liveOf(p.Name)
+	if counter.Load() >= int64(a.cfg.MaxPerPrincipal) {
+		return 0, overloaded("this principal has as many live reservations as a node keeps for one")
+	}
+	c.req.Counter = counter
+	return ttl, nil
+}
+
+func overloaded(message string) error {
+	return &quota.Error{Reason: quota.ReasonServerOverloaded, Message: message, NotApplied: true, RetryAfter: 100 * time.Millisecond}
+}
+
+// liveOf is the counter of a principal's live reservations.
+func (a *Authority) liveOf(principal string) *atomic.Int64 {
+	if n, ok := a.principals.Load(principal); ok {
+		return n.(*atomic.Int64)
+	}
+	n, _ := a.principals.LoadOrStore(principal, new(atomic.Int64))
+	return n.(*atomic.Int64)
+}
+
+// issuing is the engine if it may issue now.
+func (a *Authority) issuing() (*engine, error) {
+	if a.draining.Load() {
+		return nil, &quota.Error{Reason: quota.ReasonShuttingDown, NotApplied: true, Message: "this node is draining; use another"}
+	}
+	e := a.engine.Load()
+	if e == nil || !e.lease.Load().MayIssue(a.instant()) {
+		return nil, &quota.Error{Reason: quota.ReasonStoreUnavailable, NotApplied: true, RetryAfter: a.cfg.Poll,
+			Message: "this node's lease has run out and it cannot reach its store; try again, or another node"}
+	}
+	return e, nil
+}
+
+// decide runs one round: resolve, decide under the shard lock, draw if short. again asks for
+// another round.
+func (a *Authority) decide(ctx context.Context, e *engine, acc *account, r *quota.Request, c *call, d *quota.Decision) (again bool, err error) {
+	now := e.lease.Load().Now(a.instant())
+	c.req.Payer, c.req.Epochs = acc.Payer().ID, acc.epochs
+	sh := e.shardOf(a.seed, c.req.Payer)
+	if c.req.HasKey && sh.replay(&c.req, d) {
+		return false, nil // a replay comes before everything the policy says (design §4.8)
+	}
+	if s, ok := acc.Suspended(); ok {
+		d.Denial = quota.Denial{Reason: quota.DeniedAccountSuspended, Subject: s.ID}
+		return false, nil
+	}
+	d.Denial = quota.Denial{}
+	if resolved, err := a.resolve(now, acc, r, c, d); err != nil || !resolved {
+		return false, err
+	}
+	status, w, err := a.underLock(sh, e, acc, now, c, d)
+	switch {
+	case err != nil:
+		return false, err
+	case status == staleAccount:
+		return true, nil
+	case w != nil:
+		return true, a.await(ctx, w, acc)
+	case status == escrow.Overloaded:
+		return false, overloaded("this node keeps as many live reservations as it may")
+	case status == escrow.KeyReused:
+		return false, &quota.Error{Reason: quota.ReasonIdempotencyKeyReused, NotApplied: true,
+			Message: "this idempotency key was used for a request with other content; use a new key"}
+	case status == escrow.Denied:
+		a.denied(ctx, r, c, d)
+	}
+	return false, nil
+}
+
+// staleAccount is underLock's own status: the profile changed since it was looked up.
+const staleAccount = escrow.Status(100)
+
+// underLock is the critical section: everything about the reservation is decided and, if it
+// has a key, remembered in it.
+func (a *Authority) underLock(sh *shard, e *engine, acc *account, now int64, c *call, d *quota.Decision) (escrow.Status, *draw, error) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if acc.stale.Load() { // I13: set before the shard's lock was taken and given back by the poll
+		return staleAccount, nil, nil
+	}
+	status := sh.core.Reserve(now, &c.req, &c.res)
+	switch status {
+	case escrow.Replayed:
+		replayInto(d, c.res.Replay)
+	case escrow.Granted:
+		if err := a.granted(sh, now, c, d); err != nil {
+			return 0, nil, err
+		}
+		if c.req.HasKey {
+			sh.core.Remember(now, &c.req, d)
+		}
+		a.drawAhead(sh, e, now)
+	case escrow.Short:
+		w, err := a.drawFor(sh, e, now, c)
+		return status, w, err
+	}
+	return status, nil, nil
+}
+
+// granted fills in the decision and encodes the token.
+func (a *Authority) granted(sh *shard, now int64, c *call, d *quota.Decision) error {
+	res := &c.res
+	token, err := a.codec.Load().Append(d.Token[:0], &res.Token)
+	if err != nil {
+		a.letGo(sh, now, res)
+		return quota.Wrap(quota.ReasonRequestInvalid, "the reservation does not fit into a token: fewer or shorter labels, or fewer matching budgets, are needed", err)
+	}
+	k := &c.req.Candidates[res.Candidate]
+	d.Allowed, d.Token = true, token
+	d.Lane, d.Sequence, d.Nonce = quota.LaneID(res.Token.Lane), res.Token.Sequence, res.Token.Nonce
+	d.Feature, d.PriceVersion = k.Feature, k.PriceVersion
+	d.Held, d.ExpiresAt = res.Held, res.Token.Expires
+	d.Partial, d.Exhausted = res.Partial, res.Partial && res.Exhausted
+	for m := range c.asked {
+		d.Granted = append(d.Granted, quota.Quantity{Meter: k.Meters[m], Quantity: res.Quantity[m]})
+	}
+	d.Warnings = append(d.Warnings, res.Warnings...)
+	d.Remaining = append(d.Remaining, res.Remaining...)
+	d.Denial = quota.Denial{}
+	return nil
+}
+
+// letGo ends a reservation that nobody will ever hold a token of.
+func (a *Authority) letGo(sh *shard, now int64, res *escrow.Result) {
+	rec := quota.Record{EntryKey: quota.EntryKey{Lane: sh.core.Lane(), Sequence: res.Token.Sequence},
+		Nonce: res.Token.Nonce, Kind: quota.Released, Account: res.Token.Account, Payer: res.Token.Payer,
+		Principal: res.Token.Principal, Feature: res.Token.Feature, PriceVersion: res.Token.PriceVersion, SettledAt: now}
+	if status, p := sh.core.Settle(now, rec, nil, nil); status == escrow.Enqueue {
+		sh.lane.push(p)
+	}
+}
+
+// replay answers a key that was granted before.
+func (s *shard) replay(r *escrow.Request, d *quota.Decision) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, ok := s.core.Replay(r)
+	if ok {
+		replayInto(d, found)
+	}
+	return ok
+}
+
+func replayInto(d *quota.Decision, from *quota.Decision) {
+	token, granted := append(d.Token[:0], from.Token...), append(d.Granted[:0], from.Granted...)
+	warnings, remaining := append(d.Warnings[:0], from.Warnings...), append(d.Remaining[:0], from.Remaining...)
+	*d = *from
+	d.Token, d.Granted, d.Warnings, d.Remaining = token, granted, warnings, remaining
+}
+
+// denied completes a denial: a TRANSIENT one always says when to try again (R51).
+func (a *Authority) denied(ctx context.Context, r *quota.Request, c *call, d *quota.Decision) {
+	if d.Denial.Reason == 0 || c.req.Candidates[0].Feature == r.Candidates[0] {
+		d.Denial = c.res.Denial // the first choice's reason stands
+	}
+	d.Warnings = append(d.Warnings, c.res.Warnings...)
+	if d.Denial.Transient {
+		d.Denial.RetryIn = a.comesBack(ctx, c.req.Payer)
+	}
+}
+
+// transientRetry is when to try again if nothing better is known: about when live requests
+// settle.
+const transientRetry = time.Second
+
+// comesBack says when a payer's credit that is out may be back. While something of dead
+// incarnations is out, the store knows (R29); it is asked only then.
+func (a *Authority) comesBack(ctx context.Context, payer string) time.Duration {
+	now := a.now()
+	if a.mourning.Load() <= now {
+		return transientRetry
+	}
+	at, err := a.deps.Store.NextClose(ctx, payer)
+	if err != nil || at <= now {
+		return transientRetry
+	}
+	return time.Duration(at - now)
+}
+
+// draw is a draw under way, with those who wait for it.
+type draw struct {
+	*escrow.Draw
+	shard   *shard
+	engine  *engine
+	waiters int
+	done    chan struct{}
+	err     error
+}
+
+// drawFor starts the draw for a short request, or joins the one under way. Call it under the
+// shard lock.
+func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, error) {
+	if w, ok := sh.draws[c.req.Payer]; ok {
+		if w.waiters >= a.cfg.MaxWaiters {
+			return nil, overloaded("as many requests as may wait for this payer's credits do")
+		}
+		w.waiters++
+		return w, nil
+	}
+	d := sh.core.BeginDraw(now, e.id, &c.res)
+	if d == nil {
+		return nil, overloaded("the windows asked for have just ended")
+	}
+	w := &draw{Draw: d, shard: sh, engine: e, waiters: 1, done: make(chan struct{})}
+	sh.draws[c.req.Payer] = w
+	if !a.submit(w) {
+		a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
+	}
+	return w, nil
+}
+
+// await waits for a draw; a policy change met by it asks for another round.
+func (a *Authority) await(ctx context.Context, w *draw, acc *account) error {
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	switch {
+	case errors.Is(w.err, quota.ReasonPolicyChanged):
+		a.accounts.drop(acc)
+		return nil
+	case errors.Is(w.err, quota.ReasonFenced):
+		return nil // issuing finds the next incarnation, or says why not
+	}
+	return w.err
+}
+
+// drawAhead starts draws for pools that run low, before anyone has to wait. Call it under the
+// shard lock.
+func (a *Authority) drawAhead(sh *shard, e *engine, now int64) {
+	for {
+		d := sh.core.BeginAhead(now, e.id)
+		if d == nil {
+			return
+		}
+		w := &draw{Draw: d, shard: sh, engine: e, done: make(chan struct{})}
+		sh.draws[d.Payer()] = w
+		if !a.submit(w) {
+			a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
+			return
+		}
+	}
+}

@@ -1,0 +1,316 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"strconv"
+	"time"
+
+	"github.com/purser-io/purser/authz"
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/amount"
+	"github.com/purser-io/purser/quota/escrow"
+	"github.com/purser-io/purser/quota/label"
+	"github.com/purser-io/purser/quota/token"
+)
+
+// reply is who waits for a settlement's fate; it is closed once, when Pending.Fate is set.
+type reply struct {
+	done chan struct{}
+}
+
+// Commit settles a reservation with what was really used; the receipt is durable. Real usage
+// is not refused: beyond the hold it is charged to what else the account has, then to debt.
+// Any node can commit any reservation. Calling again with the same usage replays.
+//
+// Reasons, all definite: TOKEN_INVALID, CALLER_NOT_ALLOWED, UNIT_UNKNOWN, AMOUNT_INVALID,
+// RESERVATION_COMMITTED (other usage), RESERVATION_RELEASED, TOKEN_TOO_OLD, SERVER_OVERLOADED.
+// Indefinite: OUTCOME_UNKNOWN and a context's end: the commit may still land; send the same
+// again.
+func (a *Authority) Commit(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error) {
+	rec, charge, err := a.recordOf(ctx, p, s, quota.Committed)
+	if err != nil {
+		return quota.Receipt{}, err
+	}
+	return a.settle(ctx, rec, charge)
+}
+
+// Release gives a reservation back unused. Calling again replays; after an expiry it is no
+// error, after a commit it is RESERVATION_COMMITTED. Otherwise as Commit.
+func (a *Authority) Release(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error) {
+	rec, charge, err := a.recordOf(ctx, p, s, quota.Released)
+	if err != nil {
+		return quota.Receipt{}, err
+	}
+	return a.settle(ctx, rec, charge)
+}
+
+// decode opens a token and checks that it is the caller's (R38).
+func (a *Authority) decode(ctx context.Context, p *authz.Principal, raw []byte, t *token.Token) error {
+	err := a.codec.Load().Decode(raw, t)
+	if errors.Is(err, token.ErrUnknownKey) { // race 40: made with a key we have not heard of
+		if a.loadMACKeys(ctx) == nil {
+			err = a.codec.Load().Decode(raw, t)
+		}
+	}
+	if err != nil {
+		return &quota.Error{Reason: quota.ReasonTokenInvalid, NotApplied: true, Err: err,
+			Message: "the token is not one that this authority issued; pass it on exactly as CheckAndReserve returned it"}
+	}
+	if t.Principal != p.Name || !p.MayUseAccount(t.Account) {
+		return &quota.Error{Reason: quota.ReasonCallerNotAllowed, NotApplied: true,
+			Message: "the reservation was made by another principal"}
+	}
+	return nil
+}
+
+// recordOf prices a settlement: the record without its parts, and what each slot is charged.
+func (a *Authority) recordOf(ctx context.Context, p *authz.Principal, s *quota.Settle, kind quota.SettleKind) (*settlement, []int64, error) {
+	var x settlement
+	t := &x.token
+	if err := a.decode(ctx, p, s.Token, t); err != nil {
+		return nil, nil, err
+	}
+	labels := t.Labels
+	if len(s.Labels) > 0 {
+		merged, err := label.Merge(s.Labels, t.Labels)
+		if err != nil {
+			return nil, nil, &quota.Error{Reason: quota.ReasonRequestInvalid, Message: err.Error(), NotApplied: true}
+		}
+		labels = merged
+	}
+	x.rec = quota.Record{
+		EntryKey: quota.EntryKey{Lane: quota.LaneID(t.Lane), Sequence: t.Sequence}, Nonce: t.Nonce,
+		Kind: kind, Outcome: s.Outcome, Delivered: s.Delivered,
+		Account: t.Account, Payer: t.Payer, Principal: t.Principal, Feature: t.Feature,
+		PriceVersion: t.PriceVersion, Labels: labels,
+		ReservedAt: t.IssuedAt, ExpiresAt: t.Expires, SettledAt: a.now(),
+	}
+	charge := make([]int64, len(t.Slots))
+	if kind != quota.Committed {
+		return &x, charge, nil
+	}
+	if err := a.price(ctx, &x.rec, s.Usage); err != nil {
+		return nil, nil, err
+	}
+	x.rec.Digest = usageDigest(x.rec.Usage)
+	total := x.rec.Charged()
+	for i := range t.Slots {
+		if t.Slots[i].Unit == quota.UnitCredits {
+			charge[i] = total
+		} else {
+			charge[i] = usedOf(x.rec.Usage, t.Slots[i].Unit)
+		}
+	}
+	return &x, charge, nil
+}
+
+// settlement is a token with the record it becomes.
+type settlement struct {
+	token token.Token
+	rec   quota.Record
+}
+
+func usedOf(usage []quota.Quantity, meter string) int64 {
+	for i := range usage {
+		if usage[i].Meter == meter {
+			return usage[i].Quantity
+		}
+	}
+	return 0
+}
+
+// price fills in usage and its lines at the price version frozen in the token. A commit
+// counts one request, unless the caller counts them.
+func (a *Authority) price(ctx context.Context, rec *quota.Record, usage []quota.Quantity) error {
+	cat, err := a.catalogueWith(ctx, rec.PriceVersion)
+	if err != nil {
+		return err
+	}
+	rec.Usage = append(make([]quota.Quantity, 0, len(usage)+1), usage...)
+	counted := false
+	for i := range usage {
+		counted = counted || usage[i].Meter == authz.MeterRequests
+	}
+	if !counted {
+		rec.Usage = append(rec.Usage, quota.Quantity{Meter: authz.MeterRequests, Quantity: 1})
+	}
+	var sum int64
+	rec.Lines = make([]int64, len(rec.Usage))
+	for i, u := range rec.Usage {
+		rate, ok := cat.Rate(rec.PriceVersion, rec.Feature, u.Meter)
+		if !ok {
+			if !cat.MeterKnown(u.Meter) {
+				return unknownMeter(u.Meter)
+			}
+			if u.Meter != authz.MeterRequests {
+				a.metrics.Unpriced() // real usage is recorded, not refused; there is no price to charge it at
+			}
+			continue
+		}
+		cost, fits := rate.Cost(u.Quantity)
+		if fits {
+			sum, fits = amount.Add(sum, cost)
+		}
+		if !fits || sum > amount.Max {
+			return &quota.Error{Reason: quota.ReasonAmountInvalid, NotApplied: true,
+				Message: "the usage costs more than an amount can hold", Meta: map[string]string{"meter": u.Meter}}
+		}
+		rec.Lines[i] = cost
+	}
+	return nil
+}
+
+// usageDigest tells whether two commits report the same usage, whatever the order of meters.
+func usageDigest(usage []quota.Quantity) uint64 {
+	var sum uint64
+	for _, u := range usage {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(u.Meter))
+		_, _ = h.Write(strconv.AppendInt([]byte{0}, u.Quantity, 10))
+		sum += h.Sum64()
+	}
+	return sum
+}
+
+// settle brings a settlement to its fate, first in the owner's lane if that is here, else in
+// the guest lane.
+func (a *Authority) settle(ctx context.Context, x *settlement, charge []int64) (quota.Receipt, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.SettleTimeout)
+	defer cancel()
+	foreign := false
+	for {
+		p, mine, err := a.enqueue(x, charge, foreign)
+		if err != nil {
+			return quota.Receipt{}, err
+		}
+		select {
+		case <-p.Reply.(*reply).done:
+		case <-ctx.Done():
+			return quota.Receipt{}, unknownOutcome(ctx)
+		}
+		receipt, again, err := conclude(&x.rec, p, mine)
+		if !again {
+			return receipt, err
+		}
+		foreign = true // behind an expiry: a LATE charge, which the database decides (R15)
+	}
+}
+
+func unknownOutcome(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return &quota.Error{Reason: quota.ReasonOutcomeUnknown, RetryAfter: time.Second, Err: ctx.Err(),
+		Message: "the store did not answer in time; the settlement may still land: send the same request again, here or to another node"}
+}
+
+// enqueue puts a settlement where it becomes durable. mine says that the Pending is this
+// call's own and not one it joined.
+func (a *Authority) enqueue(x *settlement, charge []int64, foreign bool) (p *escrow.Pending, mine bool, err error) {
+	r := &reply{done: make(chan struct{})}
+	if sh := a.ownerOf(x.rec.Lane, x.rec.Sequence); sh != nil && !foreign {
+		if sh.lane.full() {
+			return nil, false, overloaded("this node's settle queue is full")
+		}
+		switch status, p, queued := sh.settle(x, charge, r); {
+		case status == escrow.Enqueue:
+			if !queued {
+				a.stranded(sh.lane, []*escrow.Pending{p})
+			}
+			return p, true, nil
+		case status == escrow.Underway && p.Reply != nil:
+			return p, false, nil
+		}
+	}
+	rec := x.rec
+	rec.Held, rec.Slots = foreignSlots(&x.token, charge)
+	p = &escrow.Pending{Record: rec, Reply: r}
+	if a.engine.Load().guest.full() {
+		return nil, false, overloaded("this node's settle queue is full")
+	}
+	a.toGuest(p)
+	return p, true, nil
+}
+
+// settle turns a hold into a settlement in the lane's queue, under one lock so that
+// operations on a reservation keep their order.
+func (s *shard) settle(x *settlement, charge []int64, r *reply) (status escrow.SettleStatus, p *escrow.Pending, queued bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status, p = s.core.Settle(x.rec.SettledAt, x.rec, charge, r)
+	return status, p, status == escrow.Enqueue && s.lane.push(p)
+}
+
+// foreignSlots splits a charge over the parts in the token; what they do not cover is
+// uncovered: the settler has no allotments in the owner's lane (R25, R27).
+func foreignSlots(t *token.Token, charge []int64) (held int64, slots []quota.Slot) {
+	slots = make([]quota.Slot, len(t.Slots))
+	for i := range t.Slots {
+		from, to := &t.Slots[i], &slots[i]
+		to.Kind, to.Unit, to.Pot, to.Charge = quota.PotKind(from.Kind), from.Unit, from.PotID, charge[i]
+		if len(from.Parts) > 0 {
+			to.Anchor = quota.AllotmentNo(from.Parts[0].Allotment)
+		}
+		rest := charge[i]
+		for _, part := range from.Parts {
+			if from.Kind == uint8(quota.PotWallet) {
+				held += part.Amount
+			}
+			used := min(rest, part.Amount)
+			rest -= used
+			if used > 0 {
+				to.Parts = append(to.Parts, token.Part{Allotment: part.Allotment, Amount: used})
+			}
+		}
+		to.Uncovered = rest
+	}
+	return held, slots
+}
+
+// conclude turns a fate into the answer of one call. again asks for the guest lane.
+func conclude(rec *quota.Record, p *escrow.Pending, mine bool) (r quota.Receipt, again bool, err error) {
+	e := &p.Fate.Entry
+	switch p.Fate.Verdict {
+	case quota.VerdictDropped:
+		return quota.Receipt{State: quota.Released}, false, nil
+	case quota.VerdictTooOld:
+		return r, false, &quota.Error{Reason: quota.ReasonTokenTooOld, NotApplied: true,
+			Message: "the journal no longer keeps this reservation; nothing was charged"}
+	}
+	replayed := !mine || p.Fate.Verdict == quota.VerdictSettled
+	switch {
+	case e.Kind == quota.Committed && rec.Kind == quota.Committed && e.Digest == rec.Digest:
+		return receiptOf(e, replayed), false, nil
+	case e.Kind == quota.Committed:
+		return r, false, &quota.Error{Reason: quota.ReasonReservationCommitted, NotApplied: true,
+			Message: "the reservation was committed before, with the amount in charged_micros",
+			Meta:    map[string]string{"charged_micros": strconv.FormatInt(e.Charged, 10)}}
+	case rec.Kind == quota.Released:
+		return receiptOf(e, replayed), false, nil
+	case e.Kind == quota.Expired, rec.Delivered:
+		return r, true, nil
+	}
+	return r, false, &quota.Error{Reason: quota.ReasonReservationReleased, NotApplied: true,
+		Message: "the reservation was released before; if usage was delivered all the same, set usage_delivered"}
+}
+
+func receiptOf(e *quota.Entry, replayed bool) quota.Receipt {
+	return quota.Receipt{State: e.Kind, Late: e.Phase == quota.PhaseLate, Replayed: replayed,
+		Charged: e.Charged, Covered: e.Charged - e.Uncovered, Overage: max(e.Charged-e.Held, 0), Uncovered: e.Uncovered}
+}
+
+// ownerOf finds the shard of this process that issued a sequence of a lane, while the lane
+// can be written to.
+func (a *Authority) ownerOf(l quota.LaneID, sequence uint64) *shard {
+	for _, e := range a.engines() {
+		if sh := e.owner(l, sequence); sh != nil {
+			if sh.lane.closed() {
+				return nil
+			}
+			return sh
+		}
+	}
+	return nil
+}
