@@ -291,12 +291,15 @@ func level(c *Claim, k *Candidate, payer string) quota.Level {
 	return quota.Level{Account: c.Window.Account, Limit: c.Window.Limit, Selector: c.Window.Selector, Unit: c.unit(k.Meters)}
 }
 
-// remark collects soft-limit warnings, what is left of limiting pots, and whether the grant
-// is the last one (R42).
+// remark notes what the wallet is asked for, soft-limit warnings, what is left of limiting
+// pots, and whether the grant is the last one (R42).
 func (s *Shard) remark(k *Candidate, out *Result) {
-	out.Exhausted = false
+	out.Exhausted, out.Held = false, 0
 	for i := range out.fits {
 		c, f := &k.Claims[i], &out.fits[i]
+		if c.Kind == quota.PotWallet {
+			out.Held = f.need
+		}
 		if c.WarnAt > 0 {
 			if used := f.pool.seen.taken - f.pool.freeAll() + f.need; used > c.WarnAt {
 				out.Warnings = append(out.Warnings, quota.Warning{Level: level(c, k, out.payer.id), Used: used, Cap: c.Limit})
@@ -321,14 +324,10 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 	h.reserved, h.expires = now, now+r.TTL
 	h.counter = r.Counter
 	h.who = identity{r.Account, r.Payer, r.Principal, k.Feature, k.PriceVersion}
-	out.Held = 0
 	for i := range out.fits {
 		f, c := &out.fits[i], &k.Claims[i]
 		n := f.pool.take(now, f.need, i, h)
 		h.slots = append(h.slots, slot{pool: f.pool, unit: c.unit(k.Meters), parts: n})
-		if c.Kind == quota.PotWallet {
-			out.Held = f.need
-		}
 		f.pool.note(now, f.need)
 		if f.pool.freeAll() < f.pool.low && !out.payer.drawing && now >= f.pool.dryUntil {
 			s.askAhead(out.payer, f.pool)
