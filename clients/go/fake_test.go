@@ -1,0 +1,169 @@
+package purser
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	purserv1 "github.com/purser-io/purser/proto/purser/v1"
+)
+
+const testKey = "pk_0123456789abcdef_secret"
+
+// fake is an authority that misbehaves by a script: it is for the rules of retrying only. All
+// nodes of a test share one, so that it sees the order of calls over all of them.
+type fake struct {
+	mu    sync.Mutex
+	calls []fakeCall
+	next  func(c fakeCall) error // nil error = answer well
+}
+
+// fakeCall is one call as it arrived.
+type fakeCall struct {
+	Node  int
+	Op    string
+	Token string // or idempotency key
+	Key   string // authorization
+	Usage int    // meters committed
+}
+
+type fakeNode struct {
+	purserv1.UnimplementedAuthorityServiceServer
+	fake *fake
+	node int
+}
+
+func (f *fake) arrived(ctx context.Context, c fakeCall) error {
+	if md, ok := metadata.FromIncomingContext(ctx); ok && len(md.Get("authorization")) == 1 {
+		c.Key = md.Get("authorization")[0]
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, c)
+	if f.next == nil {
+		return nil
+	}
+	return f.next(c)
+}
+
+func (f *fake) seen() []fakeCall {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]fakeCall(nil), f.calls...)
+}
+
+// script answers calls of op in turn with errs, then well.
+func (f *fake) script(op string, errs ...error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.next = func(c fakeCall) error {
+		if c.Op != op || len(errs) == 0 {
+			return nil
+		}
+		err := errs[0]
+		errs = errs[1:]
+		return err
+	}
+}
+
+func (f *fake) always(op string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.next = func(c fakeCall) error {
+		if c.Op == op {
+			return err
+		}
+		return nil
+	}
+}
+
+func (n *fakeNode) CheckAndReserve(ctx context.Context, r *purserv1.CheckAndReserveRequest) (*purserv1.CheckAndReserveResponse, error) {
+	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "reserve", Token: r.GetIdempotencyKey()}); err != nil {
+		return nil, err
+	}
+	if r.GetAccount() == "poor" {
+		return &purserv1.CheckAndReserveResponse{Decision: purserv1.Decision_DECISION_DENIED, Denial: &purserv1.Denial{
+			Reason: purserv1.DenialReason_DENIAL_REASON_CREDITS, Kind: purserv1.DenialKind_DENIAL_KIND_TRANSIENT,
+			RetryAfter: durationpb.New(250 * time.Millisecond), Message: "the wallet is empty",
+			Affordable: []*purserv1.MeterQuantity{{Meter: "output_tokens", Quantity: 7}},
+		}}, nil
+	}
+	reservation := &purserv1.Reservation{Token: []byte("token of " + r.GetAccount()), ReservationId: "id of " + r.GetAccount(),
+		Feature: r.GetCandidates()[0]}
+	for _, e := range r.GetEstimates() {
+		reservation.Granted = append(reservation.Granted, &purserv1.MeterQuantity{Meter: e.GetMeter(), Quantity: e.GetQuantity()})
+	}
+	return &purserv1.CheckAndReserveResponse{Decision: purserv1.Decision_DECISION_ALLOWED, Reservation: reservation}, nil
+}
+
+func (n *fakeNode) Commit(ctx context.Context, r *purserv1.CommitRequest) (*purserv1.CommitResponse, error) {
+	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "commit", Token: string(r.GetToken()), Usage: len(r.GetUsage())}); err != nil {
+		return nil, err
+	}
+	return &purserv1.CommitResponse{ChargedMicros: 42, CoveredMicros: 40, OverageMicros: 2, UncoveredMicros: 2,
+		State: purserv1.ReservationState_RESERVATION_STATE_COMMITTED}, nil
+}
+
+func (n *fakeNode) Release(ctx context.Context, r *purserv1.ReleaseRequest) (*purserv1.ReleaseResponse, error) {
+	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "release", Token: string(r.GetToken())}); err != nil {
+		return nil, err
+	}
+	return &purserv1.ReleaseResponse{State: purserv1.ReservationState_RESERVATION_STATE_RELEASED}, nil
+}
+
+// start serves nodes on loopback and dials them. change may alter the configuration.
+func (f *fake) start(t *testing.T, nodes int, change func(*Config)) *Client {
+	t.Helper()
+	cfg := Config{Key: testKey, BackoffMin: time.Microsecond, BackoffMax: time.Millisecond}
+	for i := range nodes {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := grpc.NewServer()
+		purserv1.RegisterAuthorityServiceServer(s, &fakeNode{fake: f, node: i})
+		go s.Serve(l)
+		t.Cleanup(s.Stop)
+		cfg.Addresses = append(cfg.Addresses, l.Addr().String())
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := Dial(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // what a test left open on purpose is not waited for
+		c.Close(ctx)
+	})
+	return c
+}
+
+// lost is an error that leaves the outcome open.
+func lost(code codes.Code) error { return status.Error(code, "the connection broke") }
+
+// refusal is an error with an ErrorInfo.
+func refusal(code codes.Code, reason string, definite bool) error {
+	info := &errdetails.ErrorInfo{Domain: "purser", Reason: reason}
+	if definite {
+		info.Metadata = map[string]string{notApplied: "true"}
+	}
+	st, err := status.New(code, "refused").WithDetails(protoadapt.MessageV1Of(info))
+	if err != nil {
+		panic(fmt.Sprint("error details: ", err))
+	}
+	return st.Err()
+}
