@@ -36,6 +36,7 @@ type Authority struct {
 	principals sync.Map // name -> *atomic.Int64: live reservations (R53)
 	draining   atomic.Bool
 	mourning   atomic.Int64 // until then, dead incarnations may have something out
+	returns    comings
 
 	engine  atomic.Pointer[engine]    // the one that issues
 	former  atomic.Pointer[[]*engine] // those before it that still settle (R30)
@@ -121,9 +122,11 @@ func (a *Authority) Run(ctx context.Context) error {
 
 // launch starts an engine's flushers. Call it with mu held.
 func (a *Authority) launch(e *engine) {
+	ctx, cancel := context.WithCancel(a.groupCtx)
+	e.stop = cancel
 	for _, l := range e.allLanes() {
 		a.group.Go(func() error {
-			a.flushLoop(a.groupCtx, l)
+			a.flushLoop(ctx, l)
 			return nil
 		})
 	}
@@ -247,7 +250,7 @@ func (a *Authority) Status() Status {
 	}
 	s := Status{Ready: true, Incarnation: e.id, Lanes: e.laneIDs(), Former: len(*a.former.Load()),
 		LeaseUntil: time.Unix(0, e.lease.Load().IssueUntil()), Revision: a.polls.applied(), Accounts: a.accounts.size()}
-	if _, err := a.issuing(); err != nil {
+	if _, _, err := a.issuing(); err != nil {
 		s.Ready, s.Reason = false, err.Error()
 	}
 	for _, e := range a.engines() {

@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"errors"
+	"sort"
 	"time"
 
 	"github.com/purser-io/purser/quota"
@@ -98,47 +99,61 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// returns gives back what shards do not need, one batch per shard at a time.
-func (a *Authority) returns(ctx context.Context, e *engine, all bool) (sent int) {
-	now := e.lease.Load().Now(a.instant())
-	for _, sh := range e.shards {
-		if sh.lane.closed() || !sh.returning.CompareAndSwap(false, true) {
-			continue
-		}
-		sh.mu.Lock()
-		shrinks := sh.core.BeginReturn(now, all, returnRows)
-		sh.mu.Unlock()
-		if len(shrinks) > 0 {
-			a.giveBack(ctx, sh, shrinks)
-			sent += len(shrinks)
-		}
-		sh.returning.Store(false)
-	}
-	return sent
-}
-
 // returnRows is how many allotments one return batch may touch.
 const returnRows = 100
 
-// giveBack sends a return batch until it is durable. A fenced lane gives everything back by
-// being closed.
-func (a *Authority) giveBack(ctx context.Context, sh *shard, shrinks []quota.Shrink) {
-	wait := backoffFirst
-	for {
-		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
-		err := a.deps.Store.Return(attempt, sh.core.Lane(), shrinks)
-		cancel()
-		if err == nil {
+// giveBack returns what an engine's shards do not need, or all that is free, one transaction
+// per lane; it reports how many allotments it touched. Only one call per engine at a time.
+func (a *Authority) giveBack(ctx context.Context, e *engine, all bool) (touched int) {
+	e.returning.Lock()
+	defer e.returning.Unlock()
+	now := e.lease.Load().Now(a.instant())
+	for _, l := range e.lanes {
+		if l.closed() {
+			continue
+		}
+		var shrinks []quota.Shrink
+		for _, sh := range e.shards {
+			if sh.lane == l && len(shrinks) < returnRows {
+				sh.mu.Lock()
+				shrinks = append(shrinks, sh.core.BeginReturn(now, all, returnRows-len(shrinks))...)
+				sh.mu.Unlock()
+			}
+		}
+		if len(shrinks) > 0 && a.sendReturn(ctx, l.journal.Lane(), shrinks) {
+			e.endReturn(l, shrinks)
+			touched += len(shrinks)
+		}
+	}
+	return touched
+}
+
+// endReturn tells the lane's shards; each knows its own allotments by their numbers.
+func (e *engine) endReturn(l *lane, shrinks []quota.Shrink) {
+	for _, sh := range e.shards {
+		if sh.lane == l {
 			sh.mu.Lock()
 			sh.core.EndReturn(shrinks)
 			sh.mu.Unlock()
-			return
 		}
-		if errors.Is(err, quota.ReasonFenced) {
-			return
+	}
+}
+
+// sendReturn sends a return batch until it is durable. It is not when the lane is fenced,
+// whose closing gives everything back, or when the process ends; the amounts stay out of
+// reach here either way.
+func (a *Authority) sendReturn(ctx context.Context, l quota.LaneID, shrinks []quota.Shrink) bool {
+	sort.Slice(shrinks, func(i, j int) bool { return shrinks[i].Number < shrinks[j].Number })
+	wait := backoffFirst
+	for {
+		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
+		err := a.deps.Store.Return(attempt, l, shrinks)
+		cancel()
+		if err == nil {
+			return true
 		}
-		if !sleep(ctx, wait) { // the amounts stay out of reach; the lane's closing returns them
-			return
+		if errors.Is(err, quota.ReasonFenced) || !sleep(ctx, wait) {
+			return false
 		}
 		wait = min(2*wait, backoffMost)
 	}

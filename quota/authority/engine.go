@@ -23,6 +23,10 @@ type engine struct {
 	guest  *lane
 	shards []*shard
 	byLane map[quota.LaneID]int
+	stop   context.CancelFunc // of the flushers
+	lostAt int64              // mono; when a successor took over
+
+	returning sync.Mutex // one return batch at a time
 }
 
 // shard is a lock around an escrow shard.
@@ -31,8 +35,6 @@ type shard struct {
 	core  *escrow.Shard
 	lane  *lane
 	draws map[string]*draw // under way, by payer
-
-	returning atomic.Bool // one return batch at a time
 }
 
 // lane is a lock around a journal, with the flusher's bell.
@@ -201,10 +203,11 @@ func (e *engine) laneIDs() []quota.LaneID {
 // allLanes are the own lanes and the guest lane.
 func (e *engine) allLanes() []*lane { return append(append([]*lane(nil), e.lanes...), e.guest) }
 
-// buried reports that nothing is left to settle here: every lane is fenced.
-func (e *engine) buried() bool {
+// buried reports that nothing is left to settle here: every lane is fenced, or was long
+// enough ago for any node to have fenced it, with nothing queued.
+func (e *engine) buried(now, patience int64) bool {
 	for _, l := range e.allLanes() {
-		if !l.closed() {
+		if !l.closed() && (now-e.lostAt < patience || l.pending() > 0) {
 			return false
 		}
 	}

@@ -91,6 +91,7 @@ func (a *Authority) reincarnate(ctx context.Context) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	old.lostAt = a.instant().Mono
 	former := append([]*engine{old}, *a.former.Load()...)
 	a.former.Store(&former)
 	a.engine.Store(e)
@@ -110,8 +111,11 @@ func (a *Authority) prune() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var kept []*engine
+	now, patience := a.instant().Mono, int64(2*a.cfg.Lease+a.cfg.MaxHold+a.cfg.Grace+4*a.cfg.Skew)
 	for _, e := range *a.former.Load() {
-		if !e.buried() {
+		if e.buried(now, patience) {
+			e.stop()
+		} else {
 			kept = append(kept, e)
 		}
 	}
@@ -156,7 +160,7 @@ func (a *Authority) returnLoop(ctx context.Context) error {
 		}
 		current := a.engine.Load()
 		for _, e := range a.engines() {
-			a.returns(ctx, e, e != current) // R30: a former engine gives everything back
+			a.giveBack(ctx, e, e != current) // R30: a former engine gives everything back
 		}
 	}
 }

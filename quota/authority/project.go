@@ -4,12 +4,27 @@ import (
 	"context"
 	"time"
 
+	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/projection"
 )
 
-// projectBatches is how many batches one projection takes on: short transactions, so that a
-// flush never waits for the projector (design §6).
-const projectBatches = 16
+// Bounds of one projection: short transactions, so that a flush never waits long for the
+// projector (design §6).
+const (
+	projectBatches = 32
+	projectRecords = 512 // but at least one batch
+)
+
+// few cuts batches to what one projection takes on.
+func few(batches []quota.Batch) []quota.Batch {
+	records := 0
+	for i := range batches {
+		if records += len(batches[i].Records); records > projectRecords && i > 0 {
+			return batches[:i]
+		}
+	}
+	return batches
+}
 
 func (a *Authority) wakeProjector() {
 	select {
@@ -38,49 +53,59 @@ func (a *Authority) projectLoop(ctx context.Context) error {
 func (a *Authority) project(ctx context.Context) (more bool, err error) {
 	a.projectMu.Lock()
 	defer a.projectMu.Unlock()
-	store := a.deps.Store
-	cursors, err := store.Projectable(ctx, a.engine.Load().id)
+	cursors, err := a.deps.Store.Projectable(ctx, a.engine.Load().id)
 	if err != nil {
 		return false, err
 	}
 	for _, c := range cursors {
-		for {
-			batches, err := store.Batches(ctx, c, projectBatches)
-			if err != nil {
-				return more, err
-			}
-			if len(batches) == 0 {
-				if c.Closed {
-					err = store.Finished(ctx, c)
-				}
-				if err != nil {
-					return more, err
-				}
-				break
-			}
-			pots, err := store.PotsOf(ctx, projection.Refs(batches))
-			if err != nil {
-				return more, err
-			}
-			now := a.now()
-			p := projection.Build(c, now, batches, pots)
-			err = a.untilKnown(ctx, func(ctx context.Context) error {
-				_, err := store.Project(ctx, p)
-				return err
-			})
-			if err != nil {
-				return more, err
-			}
-			more = true
-			lag := time.Duration(0)
-			if n := len(p.Events); n > 0 {
-				lag = time.Duration(now - p.Events[n-1].SettledAt)
-			}
-			a.metrics.Projected(len(batches), len(p.Events), lag)
-			c.No = p.To
+		some, err := a.projectLane(ctx, c)
+		more = more || some
+		if err != nil {
+			return more, err
 		}
 	}
 	return more, nil
+}
+
+// projectLane brings one lane up to its end.
+func (a *Authority) projectLane(ctx context.Context, c quota.Cursor) (more bool, err error) {
+	store := a.deps.Store
+	for {
+		batches, err := store.Batches(ctx, c, projectBatches)
+		if err != nil {
+			return more, err
+		}
+		if len(batches) == 0 && c.Closed {
+			return more, store.Finished(ctx, c)
+		}
+		if len(batches) == 0 {
+			return more, nil
+		}
+		batches = few(batches)
+		pots, err := store.PotsOf(ctx, projection.Refs(batches))
+		if err != nil {
+			return more, err
+		}
+		p := projection.Build(c, a.now(), batches, pots)
+		err = a.untilKnown(ctx, func(ctx context.Context) error {
+			_, err := store.Project(ctx, p) // not applied: another node moved the cursor, and we go on behind it
+			return err
+		})
+		if err != nil {
+			return more, err
+		}
+		more = true
+		a.metrics.Projected(len(batches), len(p.Events), lag(p))
+		c.No = p.To
+	}
+}
+
+// lag is how old the newest settlement of a projection was.
+func lag(p *quota.Projection) time.Duration {
+	if len(p.Events) == 0 {
+		return 0
+	}
+	return time.Duration(p.Now - p.Events[len(p.Events)-1].SettledAt)
 }
 
 // Quiesce waits until everything queued is durable and projected. It is for demos, tests and

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/purser-io/purser/quota"
@@ -81,14 +82,17 @@ func (a *Authority) Drain(ctx context.Context) error {
 	a.awaitHolds(ctx)
 	e := a.engine.Load()
 	e.updateLease(func(l *escrow.Lease) { l.End() })
-	for a.returns(ctx, e, true) > 0 {
+	for a.giveBack(ctx, e, true) > 0 {
 	}
 	if err := a.Quiesce(ctx); err != nil {
 		return err
 	}
-	return a.untilKnown(ctx, func(ctx context.Context) error {
-		return a.deps.Store.Drain(ctx, e.id, a.lastPromise(e))
-	})
+	promise := a.lastPromise(e)
+	err := a.untilKnown(ctx, func(ctx context.Context) error { return a.deps.Store.Drain(ctx, e.id, promise) })
+	if errors.Is(err, quota.ReasonFenced) {
+		return nil // found dead before it could say so: its lanes are closed all the same
+	}
+	return err
 }
 
 // awaitHolds waits for live reservations to be settled, within DrainFor.

@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,7 +47,7 @@ func (a *Authority) reserve(ctx context.Context, p *authz.Principal, r *quota.Re
 	}
 	c.req.TTL = int64(ttl)
 	for try := range reserveTries {
-		e, err := a.issuing()
+		e, now, err := a.issuing()
 		if err != nil {
 			return err
 		}
@@ -59,7 +60,7 @@ func (a *Authority) reserve(ctx context.Context, p *authz.Principal, r *quota.Re
 			return nil
 		}
 		c.req.Final = try == reserveTries-1
-		again, err := a.decide(ctx, e, acc, r, c, d)
+		again, err := a.decide(ctx, e, now, acc, r, c, d)
 		if err != nil || !again {
 			return err
 		}
@@ -115,23 +116,23 @@ func (a *Authority) liveOf(principal string) *atomic.Int64 {
 	return n.(*atomic.Int64)
 }
 
-// issuing is the engine if it may issue now.
-func (a *Authority) issuing() (*engine, error) {
+// issuing is the engine if it may issue, and the time at which it may: a token counts from
+// that instant, however long its request is held up afterwards (race 10).
+func (a *Authority) issuing() (*engine, int64, error) {
 	if a.draining.Load() {
-		return nil, &quota.Error{Reason: quota.ReasonShuttingDown, NotApplied: true, Message: "this node is draining; use another"}
+		return nil, 0, &quota.Error{Reason: quota.ReasonShuttingDown, NotApplied: true, Message: "this node is draining; use another"}
 	}
-	e := a.engine.Load()
-	if e == nil || !e.lease.Load().MayIssue(a.instant()) {
-		return nil, &quota.Error{Reason: quota.ReasonStoreUnavailable, NotApplied: true, RetryAfter: a.cfg.Poll,
+	e, t := a.engine.Load(), a.instant()
+	if e == nil || !e.lease.Load().MayIssue(t) {
+		return nil, 0, &quota.Error{Reason: quota.ReasonStoreUnavailable, NotApplied: true, RetryAfter: a.cfg.Poll,
 			Message: "this node's lease has run out and it cannot reach its store; try again, or another node"}
 	}
-	return e, nil
+	return e, e.lease.Load().Now(t), nil
 }
 
 // decide runs one round: resolve, decide under the shard lock, draw if short. again asks for
 // another round.
-func (a *Authority) decide(ctx context.Context, e *engine, acc *account, r *quota.Request, c *call, d *quota.Decision) (again bool, err error) {
-	now := e.lease.Load().Now(a.instant())
+func (a *Authority) decide(ctx context.Context, e *engine, now int64, acc *account, r *quota.Request, c *call, d *quota.Decision) (again bool, err error) {
 	c.req.Payer, c.req.Epochs = acc.Payer().ID, acc.epochs
 	sh := e.shardOf(a.seed, c.req.Payer)
 	if c.req.HasKey && sh.replay(&c.req, d) {
@@ -261,18 +262,53 @@ func (a *Authority) denied(ctx context.Context, r *quota.Request, c *call, d *qu
 const transientRetry = time.Second
 
 // comesBack says when a payer's credit that is out may be back. While something of dead
-// incarnations is out, the store knows (R29); it is asked only then.
+// incarnations is out, the store knows (R29); it is asked only then, and once per poll.
 func (a *Authority) comesBack(ctx context.Context, payer string) time.Duration {
 	now := a.now()
 	if a.mourning.Load() <= now {
 		return transientRetry
 	}
-	at, err := a.deps.Store.NextClose(ctx, payer)
-	if err != nil || at <= now {
+	at := a.returns.get(payer, now)
+	if at == 0 {
+		var err error
+		if at, err = a.deps.Store.NextClose(ctx, payer); err != nil {
+			return transientRetry
+		}
+		a.returns.put(payer, max(at, 1), now+int64(a.cfg.Poll))
+	}
+	if at <= now {
 		return transientRetry
 	}
 	return time.Duration(at - now)
 }
+
+// comings remembers for a short while when payers' credits come back.
+type comings struct {
+	mu    sync.Mutex
+	known map[string]coming
+}
+
+type coming struct{ at, until int64 }
+
+func (c *comings) get(payer string, now int64) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k, ok := c.known[payer]; ok && now < k.until {
+		return k.at
+	}
+	return 0
+}
+
+func (c *comings) put(payer string, at, until int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) >= comingsMax {
+		c.known = make(map[string]coming)
+	}
+	c.known[payer] = coming{at, until}
+}
+
+const comingsMax = 10_000
 
 // draw is a draw under way, with those who wait for it.
 type draw struct {
@@ -320,7 +356,22 @@ func (a *Authority) await(ctx context.Context, w *draw, acc *account) error {
 	case errors.Is(w.err, quota.ReasonFenced):
 		return nil // issuing finds the next incarnation, or says why not
 	}
-	return w.err
+	return nothingHeld(w.err)
+}
+
+// nothingHeld says of a failed draw what is true of every failed reserve: it is definite
+// (R52), even if the draw itself may have happened; then its lane's closing returns it.
+func nothingHeld(err error) error {
+	var e *quota.Error
+	if err == nil || !errors.As(err, &e) {
+		return err
+	}
+	definite := *e
+	definite.NotApplied = true
+	if e.Reason == quota.ReasonOutcomeUnknown {
+		definite.Reason = quota.ReasonStoreUnavailable
+	}
+	return &definite
 }
 
 // drawAhead starts draws for pools that run low, before anyone has to wait. Call it under the
