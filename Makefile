@@ -15,8 +15,6 @@ TEST_MODULES := internal/sqlgrammar
 # Under the race detector the embedded database is too slow to run everything; what shares memory
 # by itself is here.
 RACE_PACKAGES := ./authz/... ./quota/... ./clients/go/...
-# The race detector needs a C compiler.
-RACE := $(shell test "$$(go env CGO_ENABLED)" = 1 && echo -race)
 TIMEOUT := 15m
 
 .DEFAULT_GOAL := help
@@ -30,7 +28,9 @@ test: ## Run all tests; installs PostgreSQL if there is none
 	scripts/ensure-postgres
 	go test -timeout $(TIMEOUT) ./...
 	set -e; for module in $(TEST_MODULES); do (cd $$module && go test -timeout $(TIMEOUT) ./...); done
-	$(if $(RACE),go test -race -timeout $(TIMEOUT) $(RACE_PACKAGES),@echo "no C compiler: the race detector was not run")
+	@# The race detector needs a C compiler.
+	if test "$$(go env CGO_ENABLED)" = 1; then go test -race -timeout $(TIMEOUT) $(RACE_PACKAGES); \
+	else echo "no C compiler: the race detector was not run"; fi
 
 .PHONY: lint
 lint: vet $(TOOLS) $(RULES) ## Check format, go vet and the contract
