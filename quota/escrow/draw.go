@@ -103,7 +103,7 @@ func (s *Shard) EndDraw(now int64, d *Draw, drawn []quota.Drawn) {
 		}
 		p.seen = seen{available: drawn[i].Available, escrowed: drawn[i].Escrowed,
 			taken: drawn[i].Taken, debt: drawn[i].Debt, at: now}
-		if got < d.Wants[i].Floor {
+		if got < min(d.Wants[i].Floor, d.Wants[i].Amount) {
 			p.dryUntil = now + s.cfg.DryFor
 		}
 	}

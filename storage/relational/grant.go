@@ -147,10 +147,32 @@ func (s *Store) Pots(ctx context.Context, payer string, now int64) (open []quota
 		if open, err = pots(ctx, tx, openPotsSQL, payer, now); err != nil {
 			return err
 		}
+		if err := projected(ctx, tx, payer, open); err != nil {
+			return err
+		}
 		debt, err = debtOf(ctx, tx, payer)
 		return err
 	})
 	return open, debt, err
+}
+
+const selectProjected = `SELECT pot_id, amount FROM spent WHERE payer_id = $1`
+
+// projected fills in what the projector counted so far (R21).
+func projected(ctx context.Context, tx Tx, payer string, list []quota.Pot) error {
+	byID := make(map[string]*quota.Pot, len(list))
+	for i := range list {
+		byID[list[i].ID] = &list[i]
+	}
+	return each(ctx, tx, selectProjected, []any{payer}, func(r Rows) error {
+		var id string
+		var amount int64
+		err := r.Scan(&id, &amount)
+		if p := byID[id]; p != nil {
+			p.Projected = amount
+		}
+		return err
+	})
 }
 
 func pots(ctx context.Context, tx Tx, sql string, args ...any) (list []quota.Pot, err error) {
