@@ -1,0 +1,74 @@
+// Package authority serves purser.v1.AuthorityService: it converts, checks bounds by hand,
+// and calls the authority. It decides nothing.
+package authority
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/purser-io/purser/authz"
+	purserv1 "github.com/purser-io/purser/proto/purser/v1"
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/server/caller"
+	"github.com/purser-io/purser/server/interceptor"
+)
+
+// Authority is the engine as this service needs it; see package quota/authority.
+type Authority interface {
+	Reserve(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error
+	Check(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error
+	Commit(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error)
+	Release(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error)
+	Balance(ctx context.Context, account string) (quota.Balance, error)
+}
+
+// Profiles reads accounts with their budgets; a balance names them.
+type Profiles interface {
+	Profile(ctx context.Context, account string) (*quota.Profile, error)
+}
+
+// Service implements purserv1.AuthorityServiceServer.
+type Service struct {
+	purserv1.UnimplementedAuthorityServiceServer
+	Authority Authority
+	Profiles  Profiles
+	Logger    *slog.Logger
+	Denials   *interceptor.Sampler // which denials get a line in the log
+}
+
+// errNobody says that a call came past authentication: a fault of the wiring.
+var errNobody = quota.Errorf(quota.ReasonInternal, "")
+
+// whose finds out who calls and for which account: a key bound to one may leave it out, and
+// may name no other (R38). The account is checked.
+func whose(ctx context.Context, account string) (*authz.Principal, string, error) {
+	p, ok := caller.From(ctx)
+	if !ok {
+		return nil, "", errNobody
+	}
+	if account == "" {
+		account = p.Account
+	}
+	if err := checkAccount("account", account); err != nil {
+		return nil, "", err
+	}
+	if !p.MayUseAccount(account) {
+		return nil, "", &quota.Error{Reason: quota.ReasonCallerNotAllowed, NotApplied: true,
+			Message: "the key is bound to account " + p.Account + " and may name no other",
+			Meta:    map[string]string{"account": account, "bound_account": p.Account}}
+	}
+	return p, account, nil
+}
+
+// Extend is defined in the contract and not served yet.
+func (s *Service) Extend(context.Context, *purserv1.ExtendRequest) (*purserv1.ExtendResponse, error) {
+	return nil, disabled("Extend")
+}
+
+// Session is defined in the contract and not served yet.
+func (s *Service) Session(purserv1.AuthorityService_SessionServer) error { return disabled("Session") }
+
+func disabled(method string) error {
+	return &quota.Error{Reason: quota.ReasonFeatureDisabled, NotApplied: true,
+		Message: "this server does not serve " + method, Meta: map[string]string{"method": method}}
+}

@@ -1,0 +1,25 @@
+package interceptor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"google.golang.org/grpc"
+
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/server/grpcerr"
+)
+
+// Recover turns a panic below it into INTERNAL, so that one bad request does not take the
+// node and everybody's reservations with it. The panic and its stack go to the log.
+func Recover(logger *slog.Logger, errs *grpcerr.Mapper) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+	handle := recovery.WithRecoveryHandlerContext(func(ctx context.Context, p any) error {
+		logger.ErrorContext(ctx, "panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		// Not definite: nobody knows how far it got.
+		return errs.Status(ctx, "", quota.Wrap(quota.ReasonInternal, "", fmt.Errorf("panic: %v", p)))
+	})
+	return recovery.UnaryServerInterceptor(handle), recovery.StreamServerInterceptor(handle)
+}
