@@ -50,6 +50,8 @@ type Store struct {
 	*relational.Store
 }
 
+var _ quota.Store = (*Store)(nil)
+
 // Embedded reports whether one process owns the store alone (R29): never here.
 func (s *Store) Embedded() bool { return false }
 
