@@ -263,9 +263,7 @@ func (a *Authority) Status() Status {
 			s.FreeMicros += st.FreeMicros
 			s.HeldMicros += st.HeldMicros
 		}
-		for _, l := range e.allLanes() {
-			s.Queued += l.pending()
-		}
 	}
+	s.Queued = a.queued()
 	return s
 }

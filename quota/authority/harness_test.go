@@ -13,16 +13,26 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/purser-io/purser/authz"
+	"github.com/purser-io/purser/internal/testdb"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/audit"
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/quota/label"
 	"github.com/purser-io/purser/quota/pricing"
 	"github.com/purser-io/purser/quota/window"
+	"github.com/purser-io/purser/storage/cockroach"
 	"github.com/purser-io/purser/storage/sqlite"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests stops the test databases before leaks are looked for.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	defer testdb.Stop()
+	return m.M.Run()
+}
 
 type wallClock struct{}
 
@@ -59,7 +69,24 @@ func open(t testing.TB, path string, c authority.Config, wrap func(quota.Store) 
 	if err != nil {
 		t.Fatalf("open store: %v", err)
 	}
-	store := wrap(s)
+	n := start(t, wrap(s), c)
+	n.path = path
+	return n
+}
+
+// join starts a node on a database that others share.
+func join(t testing.TB, url string, c authority.Config, wrap func(quota.Store) quota.Store) *node {
+	t.Helper()
+	s, err := cockroach.Open(t.Context(), cockroach.Options{URL: url})
+	if err != nil {
+		t.Fatalf("open store: %v", err)
+	}
+	c.Embedded = false
+	return start(t, wrap(s), c)
+}
+
+func start(t testing.TB, store quota.Store, c authority.Config) *node {
+	t.Helper()
 	a, err := authority.New(c, authority.Deps{Store: store, Clock: wallClock{}, Random: rand.Reader,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
@@ -72,7 +99,7 @@ func open(t testing.TB, path string, c authority.Config, wrap func(quota.Store) 
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
 	stopped := false
-	n := &node{Authority: a, t: t, store: store, path: path}
+	n := &node{Authority: a, t: t, store: store}
 	n.stop = func() {
 		if stopped {
 			return

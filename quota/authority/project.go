@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/purser-io/purser/quota"
@@ -108,28 +109,32 @@ func lag(p *quota.Projection) time.Duration {
 	return time.Duration(p.Now - p.Events[len(p.Events)-1].SettledAt)
 }
 
-// Quiesce waits until everything queued is durable and projected. It is for demos, tests and
-// the end of a drain; with traffic going on it may wait for ever.
+// Quiesce waits until everything queued is durable and projected, through failures of the
+// store; bound it by ctx. It is for demos, tests and the end of a drain: with traffic going on
+// it may never find a quiet moment.
 func (a *Authority) Quiesce(ctx context.Context) error {
 	for {
-		queued := 0
-		for _, e := range a.engines() {
-			for _, l := range e.allLanes() {
-				queued += l.pending()
-			}
+		more := a.queued() > 0
+		var err error
+		if !more {
+			more, err = a.project(ctx)
 		}
-		if queued == 0 {
-			more, err := a.project(ctx)
-			if err != nil {
-				return err
-			}
-			if !more {
-				return nil
-			}
-			continue
+		if err == nil && !more {
+			return nil
 		}
 		if !sleep(ctx, time.Millisecond) {
-			return ctx.Err()
+			return errors.Join(err, ctx.Err())
 		}
 	}
+}
+
+// queued is how many settlements are not durable yet.
+func (a *Authority) queued() int {
+	n := 0
+	for _, e := range a.engines() {
+		for _, l := range e.allLanes() {
+			n += l.pending()
+		}
+	}
+	return n
 }

@@ -1,0 +1,123 @@
+package authority_test
+
+import (
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/storage/faultstore"
+)
+
+// faulty is a node whose store can be made to fail.
+func faulty(t testing.TB) (*node, *faultstore.Store) {
+	t.Helper()
+	var f *faultstore.Store
+	n := open(t, filepath.Join(t.TempDir(), "purser.db"), quick(), func(s quota.Store) quota.Store {
+		f = faultstore.New(s)
+		return f
+	})
+	n.catalogue()
+	n.account("acme", "", 1e9)
+	return n, f
+}
+
+// TestLostAnswersChargeOnce loses answers and requests of every write on the data plane, one
+// kind at a time: the callers must not notice more than a delay, and the books must balance.
+func TestLostAnswersChargeOnce(t *testing.T) {
+	for _, op := range []faultstore.Op{"Append", "Draw", "Return", "Project"} {
+		for _, kind := range []faultstore.Kind{faultstore.FailAfter, faultstore.Swallow, faultstore.FailBefore} {
+			n, f := faulty(t)
+			f.Inject(faultstore.Fault{Op: op, Many: 3, Kind: kind})
+			charged := int64(0)
+			for range 20 {
+				var d quota.Decision
+				err := n.Reserve(t.Context(), gate(), chat("acme", 1000, 1000), &d)
+				if err != nil { // a draw that surely failed is told to the caller, as definite
+					wantReason(t, err, quota.ReasonStoreUnavailable)
+					continue
+				}
+				charged += n.commit(d.Token, 1000, 700).Charged
+			}
+			n.audited()
+			if b := must1(t)(n.Balance(t.Context(), "acme")); b.Total != 1e9-charged {
+				t.Errorf("%s, fault %d: total %d; want 1e9 - %d", op, kind, b.Total, charged)
+			}
+			n.stop()
+		}
+	}
+}
+
+// TestZombieAppendIsHarmless lets the first sending of a batch land after the second one and
+// after more was written behind it (race 18, I11).
+func TestZombieAppendIsHarmless(t *testing.T) {
+	n, f := faulty(t)
+	zombie := f.Inject(faultstore.Fault{Op: "Append", Kind: faultstore.LandLate})
+	n.commit(n.granted(chat("acme", 1000, 1000)).Token, 1000, 500)
+	n.commit(n.granted(chat("acme", 1000, 1000)).Token, 1000, 500)
+	zombie.Release()
+	n.commit(n.granted(chat("acme", 1000, 1000)).Token, 1000, 500)
+	n.audited()
+	if b := must1(t)(n.Balance(t.Context(), "acme")); b.Total != 1e9-3*2.5e6 {
+		t.Errorf("total %d; want three commits charged once each", b.Total)
+	}
+}
+
+// TestLeaseLost marks the incarnation dead behind its back: the node begins another one, the
+// old tokens are settled, and what the old one had out comes home (R30, R26).
+func TestLeaseLost(t *testing.T) {
+	n, _ := faulty(t)
+	before := n.Status().Incarnation
+	d := n.granted(chat("acme", 1000, 1000))
+	late := n.granted(chat("acme", 1000, 1000))
+	must(t, 0, n.store.BuryPredecessors(t.Context(), "nobody", quick().MaxHold+quick().Grace))
+	eventually(t, func() bool { s := n.Status(); return s.Ready && s.Incarnation != before })
+	if r := n.commit(d.Token, 1000, 500); r.Late || r.Charged != 2.5e6 {
+		t.Errorf("commit in the old incarnation's lane: %+v", r)
+	}
+	n.commit(n.granted(chat("acme", 1000, 1000)).Token, 1000, 1000)
+	eventually(t, func() bool { return n.Status().Former == 0 || oldLanesClosed(n, before) })
+	if r := n.commit(late.Token, 1000, 1000); !r.Late || r.Charged != 4e6 {
+		t.Errorf("commit after the old lane closed: %+v; want LATE", r)
+	}
+	n.audited()
+}
+
+func oldLanesClosed(n *node, incarnation string) bool {
+	closed := true
+	err := n.store.Audit(n.t.Context(), func(r quota.AuditReader) error {
+		return r.Lanes(func(l quota.LaneRow) error {
+			closed = closed && (l.Incarnation != incarnation || l.State == quota.LaneClosed)
+			return nil
+		})
+	})
+	return must(n.t, closed, err)
+}
+
+// TestOutage takes the store away for longer than a lease: reservations go on from
+// allotments until the lease ends and stop then; settlements wait; afterwards all is well.
+func TestOutage(t *testing.T) {
+	n, f := faulty(t)
+	n.commit(n.granted(chat("acme", 10, 10)).Token, 10, 10)
+	open := n.granted(chat("acme", 10, 10))
+	outage := f.Inject(faultstore.Fault{Op: faultstore.Any, Many: -1, Kind: faultstore.FailBefore})
+	_ = outage
+	warm := n.granted(chat("acme", 10, 10)) // from memory
+	var wg sync.WaitGroup
+	var settled atomic.Int64
+	for _, d := range []*quota.Decision{open, warm} {
+		wg.Go(func() { settled.Add(n.commit(d.Token, 10, 10).Charged) })
+	}
+	var d quota.Decision
+	eventually(t, func() bool { return n.Reserve(t.Context(), gate(), chat("acme", 10, 10), &d) != nil })
+	wantReason(t, n.Reserve(t.Context(), gate(), chat("acme", 10, 10), &d), quota.ReasonStoreUnavailable)
+	if settled.Load() != 0 {
+		t.Error("a commit was acknowledged while the store was away")
+	}
+	f.Clear()
+	wg.Wait()
+	eventually(t, func() bool { return n.Status().Ready })
+	n.commit(n.granted(chat("acme", 10, 10)).Token, 10, 10)
+	n.audited()
+}
