@@ -262,8 +262,8 @@ func (w *drawing) serve(i int) error {
 		return violated("draw: want of %d with a floor of %d", want.Amount, want.Floor)
 	case want.Kind != quota.PotWallet:
 		pot := w.windows[i]
-		if want.Window.Start > w.draw.Now || want.Window.End <= w.draw.Now {
-			return nil // it is over: what is drawn now belongs to the next (R13)
+		if want.Window.End <= w.draw.Now {
+			return nil // what is reserved now belongs to the next window (R13)
 		}
 		w.take(i, want.First, pot, quota.TakeFromWindow(pot.Taken(), want, w.draw.LiveNodes))
 		return nil

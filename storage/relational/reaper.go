@@ -9,10 +9,9 @@ import (
 )
 
 const (
-	markDead    = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2 AND issue_until < $3`
-	buryLive    = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2`
-	selectDead  = `SELECT id, issue_until, hold_until FROM incarnations WHERE state = 2 AND close_after = 0 AND id <> $1 ORDER BY id`
-	updateClose = `UPDATE incarnations SET close_after = $2 WHERE id = $1`
+	markDead      = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2 AND issue_until < $3`
+	buryLive      = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2`
+	setCloseAfter = `UPDATE incarnations SET close_after = $1 WHERE state = 2 AND close_after = 0 AND id <> $2`
 	// $1 is now, $2 is now less the margin for clocks that differ (R10).
 	selectClosable = `SELECT l.lane_id FROM lanes l JOIN incarnations i ON i.id = l.incarnation_id
 WHERE l.state <> 3 AND ((i.state = 3 AND i.hold_until <= $1)
@@ -44,8 +43,8 @@ func (s *Store) MarkDead(ctx context.Context, self string, skew time.Duration) (
 	return int(marked), err
 }
 
-// BuryPredecessors see [quota.ReaperStore]. What a predecessor promised is in its row: it is
-// given its own M0 + g, if that is more than hold (R31).
+// BuryPredecessors see [quota.ReaperStore]. What is written stays: a crash loop must not push
+// the close out (R29).
 func (s *Store) BuryPredecessors(ctx context.Context, self string, hold time.Duration) error {
 	return s.write(ctx, "bury predecessors", func(tx Tx) error {
 		now, err := tx.Now(ctx)
@@ -55,18 +54,8 @@ func (s *Store) BuryPredecessors(ctx context.Context, self string, hold time.Dur
 		if _, err := tx.Exec(ctx, buryLive, now, self); err != nil {
 			return err
 		}
-		var rows [][]any
-		err = each(ctx, tx, selectDead, []any{self}, func(r Rows) error {
-			var id string
-			var issueUntil, holdUntil int64
-			err := r.Scan(&id, &issueUntil, &holdUntil)
-			rows = append(rows, []any{id, now + max(int64(hold), holdUntil-issueUntil)})
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return bulk(ctx, tx, updateClose, rows)
+		_, err = tx.Exec(ctx, setCloseAfter, now+int64(hold), self)
+		return err
 	})
 }
 
