@@ -74,14 +74,16 @@ func (s *Server) Compare(ctx context.Context, m *manifest.Manifest) (*Plan, erro
 	return p, nil
 }
 
-// Do carries out the plan. It stops at the first error; what was done stays, and comparing
+// Do carries out the plan, telling done of each change. It stops at the first error, done's too; what was done stays, and comparing
 // again finds it unchanged.
-func (p *Plan) Do(ctx context.Context, done func(*Action)) error {
+func (p *Plan) Do(ctx context.Context, done func(*Action) error) error {
 	for _, a := range p.Actions {
 		if err := a.do(ctx, a); err != nil {
 			return fmt.Errorf("%s:%d: %s %s %s: %w", p.name, a.Line, a.Verb, a.Kind, a.ID, err)
 		}
-		done(a)
+		if err := done(a); err != nil {
+			return err
+		}
 	}
 	return nil
 }

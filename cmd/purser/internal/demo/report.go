@@ -132,7 +132,7 @@ func (r *Report) printRequests(w io.Writer) {
 	row("    answer cut there", func(c *Counts) int { return c.Cut })
 	row("  longer than the hold", func(c *Counts) int { return c.Overrun })
 	row("  cancelled and released", func(c *Counts) int { return c.Cancelled })
-	row("denied", func(c *Counts) int { return c.denials() })
+	row("denied", func(c *Counts) int { return c.Denials() })
 	for _, reason := range slices.Sorted(maps.Keys(r.Total.Denied)) {
 		row("  "+reason, func(c *Counts) int { return c.Denied[reason] })
 	}

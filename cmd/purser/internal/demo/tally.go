@@ -114,7 +114,8 @@ func (c *Counts) add(o *Counts) {
 	}
 }
 
-func (c *Counts) denials() (n int) {
+// Denials is how many were denied, for whatever reason.
+func (c *Counts) Denials() (n int) {
 	for _, d := range c.Denied {
 		n += d
 	}
