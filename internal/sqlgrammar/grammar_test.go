@@ -159,6 +159,17 @@ func TestMigrations(t *testing.T) {
 	}
 }
 
+// What the driver library sends on our behalf.
+func TestTransactionStatements(t *testing.T) {
+	for _, sql := range []string{
+		"begin isolation level serializable", "begin isolation level serializable read only", "commit", "rollback",
+	} {
+		if err := parse(sql); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}
+
 // parse accepts exactly one statement.
 func parse(sql string) error {
 	_, err := crdb.ParseOne(sql)
