@@ -1,0 +1,85 @@
+package server
+
+import (
+	"strings"
+	"time"
+)
+
+// Limits bound what one caller can make the server do. The zero value of a field means its
+// default.
+type Limits struct {
+	// DataMessageBytes is the largest message of the data plane: 64 KiB. The largest that is
+	// within all bounds of its fields has about 5 KiB; the rest is room for fields that a newer
+	// client sends.
+	DataMessageBytes int
+	// AdminMessageBytes is the largest message of the admin services: 4 MiB. A rate card of 4096
+	// prices has below 1 MiB.
+	AdminMessageBytes int
+	// HeaderBytes is the largest list of headers of a call: 16 KiB.
+	HeaderBytes uint32
+	// StreamsPerConnection is how many calls one connection may have in flight: 4096. A gateway
+	// keeps one connection per address, and a commit waits for its flush.
+	StreamsPerConnection uint32
+	// DataTimeout ends data-plane calls that state no deadline: 30 s.
+	DataTimeout time.Duration
+	// AdminTimeout ends admin calls that state no deadline: 2 min, for a suspension with sync may
+	// wait a lease.
+	AdminTimeout time.Duration
+	// DeadlineShave is how much before the caller's deadline a handler gives up: 5 ms, about a
+	// round trip in a data centre.
+	DeadlineShave time.Duration
+	// KeepaliveMin is how often at most a client may ping: 10 s. One that does more is cut off.
+	KeepaliveMin time.Duration
+	// KeepaliveTime is after how much silence the server pings: 1 min; without an answer within
+	// 20 s the connection ends, so that a vanished client holds no streams.
+	KeepaliveTime time.Duration
+	// LogFirst and LogEvery sample denials and callers' errors in the log: each of the first 20,
+	// then each 1000th.
+	LogFirst, LogEvery uint64
+}
+
+func (l Limits) withDefaults() Limits {
+	set(&l.DataMessageBytes, 64<<10)
+	set(&l.AdminMessageBytes, 4<<20)
+	set(&l.HeaderBytes, 16<<10)
+	set(&l.StreamsPerConnection, 4096)
+	set(&l.DataTimeout, 30*time.Second)
+	set(&l.AdminTimeout, 2*time.Minute)
+	set(&l.DeadlineShave, 5*time.Millisecond)
+	set(&l.KeepaliveMin, 10*time.Second)
+	set(&l.KeepaliveTime, time.Minute)
+	set(&l.LogFirst, 20)
+	set(&l.LogEvery, 1000)
+	return l
+}
+
+func set[T comparable](field *T, standard T) {
+	var zero T
+	if *field == zero {
+		*field = standard
+	}
+}
+
+// onDataPlane tells the data plane's methods from the others.
+func onDataPlane(method string) bool {
+	return strings.HasPrefix(method, "/purser.v1.AuthorityService/")
+}
+
+// onAdminPlane tells the methods of our other services.
+func onAdminPlane(method string) bool {
+	return strings.HasPrefix(method, "/purser.v1.") && !onDataPlane(method)
+}
+
+func (l *Limits) messageBytes(method string) int {
+	if onDataPlane(method) {
+		return l.DataMessageBytes
+	}
+	return l.AdminMessageBytes
+}
+
+func (l *Limits) timeout(method string) time.Duration {
+	if onDataPlane(method) {
+		return l.DataTimeout
+	}
+	return l.AdminTimeout
+}

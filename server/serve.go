@@ -1,0 +1,64 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// healthPoll is how often the health service is told whether the authority is ready.
+const healthPoll = 250 * time.Millisecond
+
+// Serve serves on l until GracefulStop, and closes it. It refuses plain text on anything but
+// loopback unless Deps.Insecure is set: keys would cross the network for all to read.
+func (s *Server) Serve(l net.Listener) error {
+	if s.deps.TLS == nil && !s.deps.Insecure && !loopback(l.Addr()) {
+		_ = l.Close()
+		return fmt.Errorf("serve on %s: it can be reached from outside, and API keys must not be sent in plain text: "+
+			"set a certificate, listen on loopback, or say that it is to be insecure", l.Addr())
+	}
+	s.reportHealth()
+	stop := make(chan struct{})
+	var reporter sync.WaitGroup
+	reporter.Go(func() {
+		tick := time.NewTicker(healthPoll)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				s.reportHealth()
+			}
+		}
+	})
+	err := s.grpc.Serve(l)
+	close(stop)
+	reporter.Wait()
+	return err
+}
+
+// reportHealth tells load balancers whether to send reservations here. Settlements are served
+// as long as the connection stands.
+func (s *Server) reportHealth() {
+	state := grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	if s.deps.Authority.Status().Ready {
+		state = grpc_health_v1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", state)
+	s.health.SetServingStatus("purser.v1.AuthorityService", state)
+}
+
+// loopback reports whether only this machine can reach a.
+func loopback(a net.Addr) bool {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return a.Network() == "bufconn"
+}

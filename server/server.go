@@ -1,0 +1,227 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/purser-io/purser/authz"
+	purserv1 "github.com/purser-io/purser/proto/purser/v1"
+	"github.com/purser-io/purser/quota"
+	engine "github.com/purser-io/purser/quota/authority"
+	"github.com/purser-io/purser/server/account"
+	"github.com/purser-io/purser/server/admin"
+	"github.com/purser-io/purser/server/authority"
+	"github.com/purser-io/purser/server/catalog"
+	"github.com/purser-io/purser/server/grpcerr"
+	"github.com/purser-io/purser/server/interceptor"
+	"github.com/purser-io/purser/server/key"
+	"github.com/purser-io/purser/server/usage"
+)
+
+// Authority is the engine as the server needs it; *authority.Authority of quota/authority is one.
+type Authority interface {
+	authority.Authority
+	admin.Refresher
+	account.Waiter
+	KeyLookup() authz.KeyStore
+	Status() engine.Status
+}
+
+// Store is what the admin services need of storage.
+type Store interface {
+	quota.CatalogueStore
+	quota.AccountStore
+	quota.KeyAdminStore
+	quota.UsageStore
+}
+
+// Deps are what a server works with. Authority, Store, Logger and Now are required.
+type Deps struct {
+	Authority Authority
+	Store     Store
+	Logger    *slog.Logger
+	Now       func() time.Time     // wall clock: keys expire, grants begin by it
+	Random    io.Reader            // cryptographic; nil = the system's
+	Metrics   *Metrics             // nil = some of its own
+	Tracer    trace.TracerProvider // nil = no traces
+	TLS       *tls.Config          // nil = plain text: on loopback only, unless Insecure
+	Insecure  bool                 // plain text anywhere; calls need a key all the same
+	Limits    Limits
+}
+
+// Server serves the API over gRPC.
+type Server struct {
+	deps    Deps
+	grpc    *grpc.Server
+	health  *health.Server
+	metrics *Metrics
+}
+
+// wallClock is Deps.Now as the clock that others ask for.
+type wallClock func() time.Time
+
+// Now tells the time.
+func (c wallClock) Now() time.Time { return c() }
+
+// New builds a server; it starts nothing. The error names everything that is missing.
+func New(d Deps) (*Server, error) {
+	if err := d.complete(); err != nil {
+		return nil, fmt.Errorf("new server: %w", err)
+	}
+	options, err := d.options()
+	if err != nil {
+		return nil, fmt.Errorf("new server: %w", err)
+	}
+	if err := d.Metrics.registry.Register(newStatusCollector(d.Authority.Status)); err != nil {
+		return nil, fmt.Errorf("new server: register metrics: %w", err)
+	}
+	s := &Server{deps: d, grpc: grpc.NewServer(options...), health: health.NewServer(), metrics: d.Metrics}
+	s.register()
+	return s, nil
+}
+
+// complete fills in what may be left out.
+func (d *Deps) complete() error {
+	var errs []error
+	for _, need := range []struct {
+		missing bool
+		name    string
+	}{{d.Authority == nil, "Authority"}, {d.Store == nil, "Store"}, {d.Logger == nil, "Logger"}, {d.Now == nil, "Now"}} {
+		if need.missing {
+			errs = append(errs, errors.New("Deps."+need.name+" is missing"))
+		}
+	}
+	if d.Random == nil {
+		d.Random = rand.Reader
+	}
+	if d.Metrics == nil {
+		d.Metrics = NewMetrics()
+	}
+	if d.Tracer == nil {
+		d.Tracer = noop.NewTracerProvider()
+	}
+	d.Limits = d.Limits.withDefaults()
+	return errors.Join(errs...)
+}
+
+// options are the transport's bounds and the interceptors.
+func (d *Deps) options() ([]grpc.ServerOption, error) {
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(d.Metrics.registry), otelprometheus.WithoutScopeInfo())
+	if err != nil {
+		return nil, fmt.Errorf("export metrics: %w", err)
+	}
+	validator, err := protovalidate.New()
+	if err != nil {
+		return nil, fmt.Errorf("build validator: %w", err)
+	}
+	unary, stream := d.chain(validator)
+	l := &d.Limits
+	options := []grpc.ServerOption{
+		grpc.StatsHandler(otelgrpc.NewServerHandler(
+			otelgrpc.WithTracerProvider(d.Tracer),
+			otelgrpc.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))))),
+		grpc.ChainUnaryInterceptor(unary...),
+		grpc.ChainStreamInterceptor(stream...),
+		grpc.MaxRecvMsgSize(max(l.AdminMessageBytes, l.DataMessageBytes)),
+		grpc.MaxHeaderListSize(l.HeaderBytes),
+		grpc.MaxConcurrentStreams(l.StreamsPerConnection),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: l.KeepaliveMin, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: l.KeepaliveTime, Timeout: 20 * time.Second}),
+	}
+	if d.TLS != nil {
+		config := d.TLS.Clone()
+		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+		options = append(options, grpc.Creds(credentials.NewTLS(config)))
+	}
+	return options, nil
+}
+
+// chain orders the interceptors from the outside in. Errors are mapped outside everything
+// that may refuse; what is logged and who may call depends on who it is.
+func (d *Deps) chain(v protovalidate.Validator) ([]grpc.UnaryServerInterceptor, []grpc.StreamServerInterceptor) {
+	l := &d.Limits
+	errs := grpcerr.New(d.Logger)
+	policy := authz.NewPolicy()
+	recoverUnary, recoverStream := interceptor.Recover(d.Logger, errs)
+	errorsUnary, errorsStream := interceptor.Errors(d.Logger, errs, d.Metrics, &interceptor.Sampler{First: l.LogFirst, Every: l.LogEvery})
+	whoUnary, whoStream := interceptor.NewAuthenticator(d.Authority.KeyLookup(), wallClock(d.Now)).Interceptors(policy)
+	mayUnary, mayStream := interceptor.Authorize(policy)
+	return []grpc.UnaryServerInterceptor{
+			recoverUnary, errorsUnary, whoUnary,
+			interceptor.Log(d.Logger, onAdminPlane),
+			mayUnary,
+			interceptor.Size(l.messageBytes),
+			interceptor.Deadline(l.DeadlineShave, l.timeout),
+			interceptor.Validate(v, onAdminPlane),
+		}, []grpc.StreamServerInterceptor{
+			recoverStream, errorsStream, whoStream, mayStream,
+		}
+}
+
+func (s *Server) register() {
+	d := &s.deps
+	desk := &admin.Desk{Clock: wallClock(d.Now), Refresher: d.Authority, Logger: d.Logger}
+	purserv1.RegisterAuthorityServiceServer(s.grpc, &authority.Service{
+		Authority: d.Authority, Profiles: d.Store, Logger: d.Logger,
+		Denials: &interceptor.Sampler{First: d.Limits.LogFirst, Every: d.Limits.LogEvery},
+	})
+	purserv1.RegisterCatalogServiceServer(s.grpc, &catalog.Service{Desk: desk, Store: d.Store})
+	purserv1.RegisterAccountServiceServer(s.grpc, &account.Service{Desk: desk, Store: d.Store, Waiter: d.Authority, Random: d.Random})
+	purserv1.RegisterKeyServiceServer(s.grpc, &key.Service{Desk: desk, Store: d.Store, Random: d.Random})
+	purserv1.RegisterUsageServiceServer(s.grpc, &usage.Service{Store: d.Store, Accounts: d.Store})
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+}
+
+// MetricsHandler serves /metrics; the caller chooses where.
+func (s *Server) MetricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", s.metrics.Handler())
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if st := s.deps.Authority.Status(); !st.Ready {
+			http.Error(w, st.Reason, http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+	return mux
+}
+
+// GracefulStop takes no new calls, lets those that run end, and makes Serve return. When ctx
+// ends first, what still runs is cut off: its callers repeat it elsewhere. Call it after the
+// authority's Drain.
+func (s *Server) GracefulStop(ctx context.Context) {
+	s.health.Shutdown()
+	stopped := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-stopped
+	}
+}
