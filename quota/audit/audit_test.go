@@ -281,6 +281,7 @@ func TestCorruption(t *testing.T) {
 		{"claim lost", func(b *books) { b.debts = nil }, "I1", "31 direct and 0 debt"},
 		{"debt negative", func(b *books) { b.debts["other"] = -4 }, "I1", "it is -4"},
 		{"spent figure too high", func(b *books) { b.spent[0].Amount = 107 }, "I5", "107 are shown as spent"},
+		{"window's spent figure too low", func(b *books) { b.spent[0].Amount = 105 }, "I5", "105 are shown as spent"},
 		{"spent figure too low", func(b *books) { b.spent[1].Amount = 69 }, "I5", "69 are shown as spent"},
 	}
 	for _, c := range cases {

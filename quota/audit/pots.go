@@ -178,7 +178,12 @@ func (a *auditor) readSpent() error {
 		p := a.pots[ref]
 		limit := p.projected
 		a.add(&limit, p.taken, potName(ref))
-		if p.spentRow < p.projected || p.spentRow > limit {
+		// All that a window was debited is uncovered usage, and shown.
+		least := p.projected
+		if p.kind != quota.PotWallet {
+			least = limit
+		}
+		if p.spentRow < least || p.spentRow > limit {
 			a.find("I5", potName(ref), "%d are shown as spent; %d were projected and %d debited directly", p.spentRow, p.projected, p.taken)
 		}
 		if a.o.Quiescent && p.projected != p.closed {
