@@ -26,7 +26,6 @@ const (
 	codeDeadlock             = "40P01"
 	codeDiskFull             = "53100"
 	codeReadOnly             = "25006" // the primary became a standby
-	codeUndefinedTable       = "42P01"
 	codeDuplicateTable       = "42P07"
 )
 
