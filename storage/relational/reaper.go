@@ -9,9 +9,13 @@ import (
 )
 
 const (
-	markDead      = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2 AND issue_until < $3`
-	buryLive      = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2`
-	setCloseAfter = `UPDATE incarnations SET close_after = $1 WHERE state = 2 AND close_after = 0 AND id <> $2`
+	markDead = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2 AND issue_until < $3`
+	buryLive = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2`
+	// What a predecessor promised stands in its row (R31): this process may have been started
+	// with a shorter hold.
+	setCloseAfter = `UPDATE incarnations
+SET close_after = CASE WHEN hold_until - issue_until > $3 THEN hold_until - issue_until + $1 ELSE $4 END
+WHERE state = 2 AND close_after = 0 AND id <> $2`
 	// $1 is now, $2 is now less the margin for clocks that differ (R10).
 	selectClosable = `SELECT l.lane_id FROM lanes l JOIN incarnations i ON i.id = l.incarnation_id
 WHERE l.state <> 3 AND ((i.state = 3 AND i.hold_until <= $1)
@@ -54,7 +58,7 @@ func (s *Store) BuryPredecessors(ctx context.Context, self string, hold time.Dur
 		if _, err := tx.Exec(ctx, buryLive, now, self); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, setCloseAfter, now+int64(hold), self)
+		_, err = tx.Exec(ctx, setCloseAfter, now, self, int64(hold), now+int64(hold))
 		return err
 	})
 }
