@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ const (
 // Job is one row of the trace with what the trace does not say.
 type Job struct {
 	trace.Row
+	Number    string // of the row, from 1
 	Account   string
 	Plan      string // of the account, for the tables
 	User      string
@@ -95,7 +97,7 @@ func Assign(rows []trace.Row, payers []Payer, models []string, seed uint64) ([]J
 	jobs := make([]Job, len(rows))
 	for i, row := range rows {
 		p := payers[pick(accounts, random)]
-		jobs[i] = Job{Row: row, Account: p.Account, Plan: p.Plan,
+		jobs[i] = Job{Row: row, Number: strconv.Itoa(i + 1), Account: p.Account, Plan: p.Plan,
 			User:      fmt.Sprintf("%s-%02d", p.Account, pick(users, random)+1),
 			Team:      team(p, random),
 			Features:  choice(models, random),

@@ -112,9 +112,11 @@ func (r *Reader) Compare(ctx context.Context, l *Ledger, run string, before Book
 	return c, nil
 }
 
-// compareEvents: each commit has exactly one event with its charge, and no event is without.
+// compareEvents: each commit has an event with its charge, and no event is without. What
+// belongs together is told by the label `request`, which the client made up and the authority
+// only carried.
 func (r *Reader) compareEvents(ctx context.Context, c *Comparison, l *Ledger, run string, since time.Time) error {
-	charged := map[string]int64{}
+	charged, ids := map[string]int64{}, map[string]string{}
 	for _, account := range r.accounts {
 		events, err := r.events(ctx, account, since)
 		if err != nil {
@@ -122,16 +124,19 @@ func (r *Reader) compareEvents(ctx context.Context, c *Comparison, l *Ledger, ru
 		}
 		for _, e := range events {
 			if e.GetLabels()["run"] == run {
-				charged[e.GetReservationId()] += e.GetChargedMicros()
+				charged[e.GetLabels()["request"]] += e.GetChargedMicros()
+				ids[e.GetLabels()["request"]] = e.GetReservationId()
 				c.Events += e.GetChargedMicros()
 				c.Found++
 			}
 		}
 	}
 	l.each(func(id string, e Entry) {
-		sum, ok := charged[id]
-		delete(charged, id)
+		sum, ok := charged[e.Request]
+		delete(charged, e.Request)
 		switch {
+		case ok && ids[e.Request] != "" && ids[e.Request] != id:
+			c.findf("reservation %s of %s: its usage event names reservation %s", id, e.Account, ids[e.Request])
 		case e.committed() && !ok:
 			c.findf("reservation %s of %s: the client was told a charge of %d micros, there is no usage event", id, e.Account, e.Charged)
 		case e.committed() && sum != e.Charged:
@@ -140,8 +145,8 @@ func (r *Reader) compareEvents(ctx context.Context, c *Comparison, l *Ledger, ru
 			c.findf("reservation %s of %s: the client saw it %s, its usage event charges %d micros", id, e.Account, e.State, sum)
 		}
 	})
-	for id, sum := range charged {
-		c.findf("reservation %s: a usage event charges %d micros, the client knows nothing of it", id, sum)
+	for request, sum := range charged {
+		c.findf("request %s: a usage event charges %d micros, the client knows nothing of it", request, sum)
 	}
 	slices.Sort(c.Findings)
 	return nil

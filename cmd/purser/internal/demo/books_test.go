@@ -53,7 +53,7 @@ func (b *books) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Cal
 }
 
 func event(id string, charged int64, run string) *purserv1.UsageEvent {
-	return &purserv1.UsageEvent{ReservationId: id, ChargedMicros: charged, Labels: map[string]string{"run": run}}
+	return &purserv1.UsageEvent{ReservationId: id, ChargedMicros: charged, Labels: map[string]string{"run": run, "request": "number of " + id}}
 }
 
 // TestCompare: the comparison finds what does not agree, and nothing else.
@@ -72,6 +72,8 @@ func TestCompare(t *testing.T) {
 		"event twice":      {func(b *books, _ *Ledger) { b.events = append(b.events, b.events[0]) }, "its usage event says 600"},
 		"event invented":   {func(b *books, _ *Ledger) { b.events = append(b.events, event("z", 5, "r")) }, "the client knows nothing of it"},
 		"released charged": {func(b *books, _ *Ledger) { b.events = append(b.events, event("c", 5, "r")) }, "the client saw it"},
+		"event misnamed":   {func(b *books, _ *Ledger) { b.events[0].ReservationId = "z" }, "its usage event names reservation z"},
+		"event unnamed":    {func(b *books, _ *Ledger) { b.events[0].ReservationId = "" }, ""},
 		"rollups":          {func(b *books, _ *Ledger) { b.rollups++ }, "the rollups say 701: +1"},
 		"wallets":          {func(b *books, _ *Ledger) { b.total++ }, "the wallets say 699: -1"},
 		"unsettled":        {func(_ *books, l *Ledger) { l.open("d", Entry{}) }, "the outcome of 1 settlements is unknown"},
@@ -87,10 +89,10 @@ func TestCompare(t *testing.T) {
 			}
 			l := NewLedger()
 			for id, charged := range map[string]int64{"a": 300, "b": 400} {
-				l.open(id, Entry{Account: "acme"})
+				l.open(id, Entry{Request: "number of " + id, Account: "acme"})
 				l.settled(id, purser.Receipt{State: committed, Charged: charged})
 			}
-			l.open("c", Entry{Account: "acme"})
+			l.open("c", Entry{Request: "number of c", Account: "acme"})
 			l.settled("c", purser.Receipt{State: released})
 			b.events = []*purserv1.UsageEvent{event("a", 300, "r"), event("b", 400, "r")}
 			b.rollups, b.total = 1700, 4300

@@ -17,6 +17,7 @@ type Ledger struct {
 
 // Entry is one acknowledged settlement.
 type Entry struct {
+	Request string // number of the row, as sent in the label `request`
 	Account string
 	Plan    string
 	Feature string

@@ -19,7 +19,7 @@ type Replayer struct {
 	Client      *purser.Client
 	Ledger      *Ledger
 	Tally       *Tally
-	Run         string  // label `run` of every request
+	Run         string  // label `run` of every request; `request` has its number
 	Concurrency int     // requests at the same time, > 0
 	Speed       float64 // 1 = as the trace was recorded, 2 = twice as fast, 0 = as fast as it goes
 	Now         func() time.Time
@@ -75,7 +75,7 @@ func (r *Replayer) one(ctx context.Context, job *Job) {
 			purser.Need(MeterInput, job.Context),
 			purser.Want(MeterOutput, Expected, Least),
 		},
-		Labels: map[string]string{"user": job.User, "team": job.Team, "run": r.Run},
+		Labels: map[string]string{"user": job.User, "team": job.Team, "run": r.Run, "request": job.Number},
 	})
 	r.Tally.took(r.Tally.reserve, r.Now().Sub(began))
 	if denied, ok := errors.AsType[*purser.Denied](err); ok {
@@ -88,7 +88,7 @@ func (r *Replayer) one(ctx context.Context, job *Job) {
 	}
 	defer handle.Close()
 	id := handle.Reservation().GetReservationId()
-	r.Ledger.open(id, Entry{Account: job.Account, Plan: job.Plan, Feature: handle.Feature()})
+	r.Ledger.open(id, Entry{Request: job.Number, Account: job.Account, Plan: job.Plan, Feature: handle.Feature()})
 	r.settle(ctx, job, handle, id)
 }
 

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/purser-io/purser/quota/authority"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1 // it did not work, or an audit found something
+	exitUsage   = 2 // it was not understood
+)
+
+// cli is the whole command line. Every flag can be set by environment as well: PURSER_ and
+// its name in capitals, with _ for -.
+type cli struct {
+	Output   string `enum:"text,json" default:"text" help:"How results are printed: ${enum}."`
+	LogLevel string `enum:"debug,info,warn,error," default:"" help:"Least severe message logged to standard error: debug, info, warn or error; default: info for serve, else error."`
+	LogJSON  bool   `name:"log-json" help:"Log as JSON lines."`
+
+	Serve   serveCmd   `cmd:"" help:"Run a node of the authority."`
+	Demo    demoCmd    `cmd:"" help:"Replay a real request trace against an embedded authority, and audit the books."`
+	Apply   applyCmd   `cmd:"" help:"Create or update features, prices, plans, accounts, grants, budgets and keys from a file."`
+	Keys    keysCmd    `cmd:"" help:"Create, list and revoke API keys."`
+	Audit   auditCmd   `cmd:"" help:"Prove from a store alone that its books balance."`
+	Migrate migrateCmd `cmd:"" help:"Bring a store's schema to this program's."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+const description = `Purser decides, before GPU time is spent, whether a caller may use a feature and whether the account can pay for it.
+
+Start with:
+
+    purser demo
+    purser serve --store sqlite:purser.db`
+
+// env is what a command works with.
+type env struct {
+	ctx    context.Context
+	out    printer
+	stderr io.Writer
+	log    *slog.Logger
+	clock  clock
+}
+
+// clock is the system's. It is the only one of the program: everything below takes time as an
+// argument or from this.
+type clock struct{}
+
+// Now implements authority.Clock, with a monotonic reading.
+func (clock) Now() time.Time { return time.Now() }
+
+func (c clock) unixNano() int64 { return c.Now().UnixNano() }
+
+// errFindings ends a command whose result has been printed, and is bad.
+var errFindings = errors.New("there are findings")
+
+// exit carries a code out of kong, which ends by calling a function.
+type exit int
+
+// run is the program: arguments in, exit code out.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("purser"), kong.Description(description), kong.UsageOnError(),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.DefaultEnvars("PURSER"), engineDefaults())
+	if err != nil {
+		fmt.Fprintln(stderr, "purser:", err)
+		return exitFailure
+	}
+	defer func() {
+		if e, ok := recover().(exit); ok {
+			code = int(e)
+		}
+	}()
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "purser: %v\nTry: purser --help\n", err)
+		return exitUsage
+	}
+	e := &env{ctx: ctx, out: printer{w: stdout, json: c.Output == "json"}, stderr: stderr, log: c.logger(stderr, command.Command())}
+	if err := command.Run(e); err != nil {
+		if !errors.Is(err, errFindings) {
+			fmt.Fprintln(stderr, "purser:", explain(err))
+		}
+		return exitFailure
+	}
+	return exitOK
+}
+
+// logger logs the server's doings for serve; a command with a server inside shows its own
+// result, and what went wrong.
+func (c *cli) logger(w io.Writer, command string) *slog.Logger {
+	level := slog.LevelError
+	if command == "serve" {
+		level = slog.LevelInfo
+	}
+	if c.LogLevel != "" {
+		_ = level.UnmarshalText([]byte(c.LogLevel)) // one of the enum's
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogJSON {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// engine is the settings of the protocol; design.md and protocol.md §3.5 explain them.
+type engine struct {
+	Lease         time.Duration `default:"${lease}" help:"L: how long this node may issue without renewing its lease."`
+	MaxHold       time.Duration `default:"${max_hold}" help:"M0: the longest a reservation may live."`
+	Grace         time.Duration `default:"${grace}" help:"g: how long after its end a hold may still be committed for sure."`
+	Poll          time.Duration `default:"${poll}" help:"How often changes by other nodes are taken in."`
+	Skew          time.Duration `default:"${skew}" help:"By how much the clocks of nodes may differ."`
+	IdleReturn    time.Duration `default:"${idle_return}" help:"After how long unused amounts go back to the store."`
+	DrainFor      time.Duration `default:"${drain_for}" help:"How long a stopping node waits for live reservations."`
+	SettleTimeout time.Duration `default:"${settle_timeout}" help:"After how long a settlement that is not durable is answered as unknown."`
+
+	Shards          int `default:"${shards}" help:"Locks over accounts, at most 16 for each lane."`
+	Lanes           int `default:"0" help:"Journal streams; 0 = 1 on SQLite, 4 else."`
+	BatchRows       int `default:"${batch_rows}" help:"Most settlements in one flush."`
+	SettleQueue     int `default:"${settle_queue}" help:"Most settlements waiting in a lane."`
+	MaxReservations int `default:"${max_reservations}" help:"Most live reservations on this node."`
+	MaxPerPrincipal int `default:"${max_per_principal}" help:"Most live reservations of one principal on this node."`
+	MaxWaiters      int `default:"${max_waiters}" help:"Most requests waiting for one payer's draw."`
+	MaxAccounts     int `default:"${max_accounts}" help:"Most accounts kept in memory."`
+	MaxKeys         int `default:"${max_keys}" help:"Most API keys kept in memory."`
+}
+
+// engineDefaults are the authority's own, so that the two cannot come apart.
+func engineDefaults() kong.Vars {
+	d := authority.DefaultConfig()
+	vars := kong.Vars{}
+	for name, value := range map[string]any{
+		"lease": d.Lease, "max_hold": d.MaxHold, "grace": d.Grace, "poll": d.Poll, "skew": d.Skew,
+		"idle_return": d.IdleReturn, "drain_for": d.DrainFor, "settle_timeout": d.SettleTimeout,
+		"shards": d.Shards, "batch_rows": d.BatchRows, "settle_queue": d.SettleQueue,
+		"max_reservations": d.MaxReservations, "max_per_principal": d.MaxPerPrincipal, "max_waiters": d.MaxWaiters,
+		"max_accounts": d.MaxAccounts, "max_keys": d.MaxKeys,
+	} {
+		vars[name] = fmt.Sprint(value)
+	}
+	return vars
+}
+
+// config is the authority's configuration for a store.
+func (s *engine) config(embedded bool) authority.Config {
+	lanes := s.Lanes
+	if lanes == 0 {
+		lanes = defaultLanes(embedded)
+	}
+	return authority.Config{
+		Lease: s.Lease, MaxHold: s.MaxHold, Grace: s.Grace, Poll: s.Poll, Skew: s.Skew,
+		IdleReturn: s.IdleReturn, DrainFor: s.DrainFor, SettleTimeout: s.SettleTimeout,
+		Shards: s.Shards, Lanes: lanes, BatchRows: s.BatchRows, SettleQueue: s.SettleQueue,
+		MaxReservations: s.MaxReservations, MaxPerPrincipal: s.MaxPerPrincipal, MaxWaiters: s.MaxWaiters,
+		MaxAccounts: s.MaxAccounts, MaxKeys: s.MaxKeys, Embedded: embedded,
+	}
+}
+
+// defaultLanes: SQLite has one writer and one fsync (R36).
+func defaultLanes(embedded bool) int {
+	if embedded {
+		return 1
+	}
+	return 4
+}

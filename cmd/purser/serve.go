@@ -1,0 +1,90 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// serveCmd runs a node.
+type serveCmd struct {
+	Store            storeURL `default:"sqlite:purser.db" help:"sqlite:PATH, or postgresql://user:password@host:port/database (PostgreSQL 14 or CockroachDB 21.1 and later)."`
+	Listen           string   `default:"127.0.0.1:7411" help:"Where to serve gRPC."`
+	MetricsListen    string   `default:"127.0.0.1:7412" help:"Where to serve /metrics and /healthz, in plain HTTP; empty for nowhere."`
+	TLSCert          string   `name:"tls-cert" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
+	TLSKey           string   `name:"tls-key" type:"path" placeholder:"FILE" help:"Its private key, PEM."`
+	Insecure         bool     `help:"Serve plain text off loopback. Keys and usage can be read on the way."`
+	BootstrapKeyFile string   `type:"path" placeholder:"FILE" help:"Where to write the first admin key (mode 0600) if the store has none. With SQLite: PATH.admin-key."`
+	SQLiteMaxPages   int64    `name:"sqlite-max-pages" help:"Most pages of 4 KiB the SQLite file may grow to; 0 = as the disk allows. Beyond it settlements are refused, and nothing is lost."`
+	Node             string   `placeholder:"NAME" help:"Name of this node, for people; default: the host's."`
+	Address          string   `placeholder:"HOST:PORT" help:"Where clients reach this node; default: --listen."`
+	Engine           engine   `embed:"" group:"Engine"`
+}
+
+// Help is shown by --help.
+func (serveCmd) Help() string {
+	return `A store that is empty gets its schema and an admin key, whose file is named on standard output. Any number of nodes may serve one PostgreSQL or CockroachDB; SQLite has one.
+
+SIGTERM drains: no new reservations, live ones are settled, what was set aside goes home. A second signal ends at once; nothing acknowledged is lost, and what was set aside comes back by itself.
+
+Examples:
+  purser serve
+  purser serve --store sqlite:/var/lib/purser/purser.db --listen 0.0.0.0:7411 --tls-cert cert.pem --tls-key key.pem
+  PURSER_STORE=postgresql://purser@db/purser purser serve --bootstrap-key-file admin.key`
+}
+
+// Run serves until a signal comes.
+func (s *serveCmd) Run(e *env) error {
+	config, err := s.nodeConfig()
+	if err != nil {
+		return err
+	}
+	store, _, err := s.Store.open(e.ctx, e.log, e.clock, s.SQLiteMaxPages)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.serve(e, config, store), store.Close())
+}
+
+func (s *serveCmd) nodeConfig() (nodeConfig, error) {
+	c := nodeConfig{listen: s.Listen, metricsListen: s.MetricsListen, insecure: s.Insecure}
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		return c, errors.New("--tls-cert and --tls-key go together")
+	}
+	if s.TLSCert != "" {
+		cert, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+		if err != nil {
+			return c, fmt.Errorf("load certificate: %w", err)
+		}
+		c.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	return c, nil
+}
+
+func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
+	file := bootstrapFile(s.Store, s.BootstrapKeyFile)
+	written, err := bootstrapKey(e.ctx, store, file, e.clock)
+	if err != nil {
+		return err
+	}
+	if written {
+		e.out.printf("admin key written to %s\n", file)
+	}
+	config.authority = s.Engine.config(store.Embedded())
+	config.authority.Address, config.authority.Node = s.Address, s.Node
+	if s.Node == "" {
+		if config.authority.Node, err = os.Hostname(); err != nil {
+			return fmt.Errorf("name of the host: %w: say --node NAME", err)
+		}
+	}
+	n, err := newNode(e.ctx, config, store, e.clock, e.log)
+	if err != nil {
+		return err
+	}
+	e.out.printf("serving %s on %s\n", s.Store, n.address())
+	if n.metrics != nil {
+		e.out.printf("metrics on http://%s/metrics\n", n.metrics.Addr())
+	}
+	return n.run(e.ctx)
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/purser-io/purser/authz"
+	"github.com/purser-io/purser/clients/go"
+	"github.com/purser-io/purser/quota/authority"
+	"github.com/purser-io/purser/server"
+)
+
+// nodeConfig is what a node of the authority is made of.
+type nodeConfig struct {
+	authority     authority.Config
+	listen        string
+	metricsListen string // "" = no metrics
+	tls           *tls.Config
+	insecure      bool
+}
+
+// node is a running authority with its listeners: the one place where the parts are put
+// together.
+type node struct {
+	authority *authority.Authority
+	server    *server.Server
+	listener  net.Listener
+	metrics   net.Listener // nil = none
+	http      *http.Server
+	log       *slog.Logger
+	drainFor  time.Duration
+}
+
+// newNode takes the ports, so that one that is taken is known at once, and then joins the
+// store. It serves nothing before run.
+func newNode(ctx context.Context, c nodeConfig, store openedStore, k clock, log *slog.Logger) (_ *node, err error) {
+	n := &node{log: log, drainFor: c.authority.DrainFor}
+	defer func() {
+		if err != nil {
+			n.closeListeners()
+		}
+	}()
+	if n.listener, err = listen(c.listen, "--listen"); err != nil {
+		return nil, err
+	}
+	if err := c.checkPlainText(n.listener); err != nil {
+		return nil, err
+	}
+	if c.metricsListen != "" {
+		if n.metrics, err = listen(c.metricsListen, "--metrics-listen"); err != nil {
+			return nil, err
+		}
+	}
+	if c.authority.Address == "" {
+		c.authority.Address = n.listener.Addr().String()
+	}
+	metrics := server.NewMetrics()
+	n.authority, err = authority.New(c.authority, authority.Deps{Store: store, Clock: k, Random: rand.Reader, Logger: log, Metrics: metrics})
+	if err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	n.server, err = server.New(server.Deps{Authority: n.authority, Store: store, Logger: log, Metrics: metrics, TLS: c.tls, Insecure: c.insecure, Now: k.Now})
+	if err != nil {
+		return nil, err
+	}
+	n.http = &http.Server{Handler: n.server.MetricsHandler(), ReadHeaderTimeout: 5 * time.Second}
+	return n, n.authority.Start(ctx)
+}
+
+// checkPlainText says before anything is started what the server would refuse later.
+func (c *nodeConfig) checkPlainText(l net.Listener) error {
+	if tcp, ok := l.Addr().(*net.TCPAddr); c.tls != nil || c.insecure || ok && tcp.IP.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("%s can be reached from outside, and API keys must not be sent in plain text: set TLS with --tls-cert and --tls-key, listen on loopback, or say --insecure", l.Addr())
+}
+
+func listen(address, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the port of %s is taken by another process: stop it, or choose another with %s", address, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s (%s): %w", address, flag, err)
+	}
+	return l, nil
+}
+
+func (n *node) closeListeners() {
+	for _, l := range []net.Listener{n.listener, n.metrics} {
+		if l != nil {
+			_ = l.Close() // nothing was served on it
+		}
+	}
+}
+
+func (n *node) address() string { return n.listener.Addr().String() }
+
+// run serves until ctx ends, then drains (R49): no new reservations, settlements until live
+// ones have ended, amounts go home, connections end, and last the engine. It returns early if
+// a part fails.
+func (n *node) run(ctx context.Context) error {
+	engine, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopEngine()
+	group, failed := errgroup.WithContext(ctx)
+	group.Go(func() error { return ended("engine", n.authority.Run(engine)) })
+	group.Go(func() error { return ended("server", n.server.Serve(n.listener)) })
+	if n.metrics != nil {
+		group.Go(func() error { return ended("metrics", n.http.Serve(n.metrics)) })
+	}
+	group.Go(func() error {
+		<-failed.Done() // ctx has ended, or a part has failed
+		defer stopEngine()
+		return n.drain(context.WithoutCancel(ctx))
+	})
+	return group.Wait()
+}
+
+// settleMargin is what a drain may take beyond waiting for live reservations.
+const settleMargin = 15 * time.Second
+
+func (n *node) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.drainFor+settleMargin)
+	defer cancel()
+	n.log.Info("draining: no new reservations, waiting for those that are live")
+	err := n.authority.Drain(ctx)
+	if err != nil {
+		err = fmt.Errorf("drain: %w: the store keeps every settlement; what was set aside here comes back by itself", err)
+	}
+	n.server.GracefulStop(ctx)
+	if n.metrics != nil {
+		err = errors.Join(err, n.http.Shutdown(ctx))
+	}
+	n.log.Info("drained")
+	return err
+}
+
+// ended drops the errors by which parts say that they were told to stop.
+func ended(part string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", part, err)
+}
+
+// local is a node in this process, on loopback, with a key to it.
+type local struct {
+	*node
+	store  openedStore
+	empty  bool   // the store was
+	secret string // of an admin key, revoked at the end
+	keyID  string
+	k      clock
+	stop   context.CancelFunc
+	done   chan error
+}
+
+// startLocal opens a store and serves it on a port of loopback.
+func startLocal(e *env, u storeURL, listenAddress string) (_ *local, err error) {
+	l := &local{k: e.clock, done: make(chan error, 1)}
+	if l.store, l.empty, err = u.open(e.ctx, e.log, e.clock, 0); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.store.Close())
+		}
+	}()
+	config := authority.DefaultConfig()
+	config.Embedded, config.Lanes = l.store.Embedded(), defaultLanes(l.store.Embedded())
+	key, secret, err := createKey(e.ctx, l.store, authz.Key{Role: authz.RoleAdmin, Principal: storePrincipal}, e.clock.unixNano())
+	if err != nil {
+		return nil, err
+	}
+	l.keyID, l.secret = key.ID, secret
+	if l.node, err = newNode(e.ctx, nodeConfig{authority: config, listen: listenAddress}, l.store, e.clock, e.log); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(e.ctx)) // it ends by end, whatever happens meanwhile
+	l.stop = stop
+	go func() { l.done <- l.node.run(ctx) }()
+	return l, nil
+}
+
+// dial connects to the node with its admin key.
+func (l *local) dial(ctx context.Context) (*purser.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return purser.Dial(ctx, purser.Config{Addresses: []string{l.address()}, Key: l.secret})
+}
+
+// end drains the node; the store stays open. It does nothing the second time.
+func (l *local) end() error {
+	if l.stop == nil {
+		return nil
+	}
+	l.stop()
+	l.stop = nil
+	return <-l.done
+}
+
+// close ends the node, revokes its keys and closes the store.
+func (l *local) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dialTimeout)
+	defer cancel()
+	return errors.Join(l.end(), l.revoke(ctx, l.keyID), l.store.Close())
+}
+
+// withLocalServer runs fn with a connection to a server of its own on the store.
+func withLocalServer(e *env, u storeURL, fn func(conn grpc.ClientConnInterface) error) error {
+	l, err := startLocal(e, u, "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	client, err := l.dial(e.ctx)
+	if err == nil {
+		err = errors.Join(fn(client.Conn("")), client.Close(e.ctx))
+	}
+	return errors.Join(err, l.close(e.ctx))
+}
