@@ -29,14 +29,15 @@ type Authority struct {
 	base    time.Time // origin of the monotonic readings
 	seed    maphash.Seed
 
-	catalogue  atomic.Pointer[quota.Catalogue]
-	codec      atomic.Pointer[token.Codec]
-	accounts   *accounts
-	keys       *keys
-	principals sync.Map // name -> *atomic.Int64: live reservations (R53)
-	draining   atomic.Bool
-	mourning   atomic.Int64 // until then, dead incarnations may have something out
-	returns    comings
+	catalogue atomic.Pointer[quota.Catalogue]
+	codec     atomic.Pointer[token.Codec]
+	accounts  *accounts
+	keys      *keys
+	liveMu    sync.RWMutex
+	live      map[string]*atomic.Int64 // reservations by principal (R53)
+	draining  atomic.Bool
+	mourning  atomic.Int64 // until then, dead incarnations may have something out
+	returns   comings
 
 	engine  atomic.Pointer[engine]    // the one that issues
 	former  atomic.Pointer[[]*engine] // those before it that still settle (R30)
@@ -57,7 +58,7 @@ func New(c Config, d Deps) (*Authority, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Authority{cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
+	a := &Authority{live: make(map[string]*atomic.Int64), cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
 		draws: make(chan *draw, drawQueue), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1)}
 	if a.metrics == nil {
 		a.metrics = noMetrics{}

@@ -13,9 +13,9 @@ import (
 	"github.com/purser-io/purser/quota/label"
 )
 
-// reserveTries bounds how often one request is decided anew: after a draw, or after a policy
-// change met on the way.
-const reserveTries = 8
+// reserveTries bounds how often one request is decided anew: after a draw that others were
+// quicker to use, or after a policy change met on the way.
+const reserveTries = 32
 
 // Reserve decides whether an account may use a feature and can pay for it, and holds the
 // amounts. A denial is a nil error with d.Allowed false. d is overwritten, its memory reused.
@@ -107,13 +107,22 @@ func overloaded(message string) error {
 	return &quota.Error{Reason: quota.ReasonServerOverloaded, Message: message, NotApplied: true, RetryAfter: 100 * time.Millisecond}
 }
 
-// liveOf is the counter of a principal's live reservations.
+// liveOf is the counter of a principal's live reservations. There are as many as there are
+// principals with keys.
 func (a *Authority) liveOf(principal string) *atomic.Int64 {
-	if n, ok := a.principals.Load(principal); ok {
-		return n.(*atomic.Int64)
+	a.liveMu.RLock()
+	n := a.live[principal]
+	a.liveMu.RUnlock()
+	if n != nil {
+		return n
 	}
-	n, _ := a.principals.LoadOrStore(principal, new(atomic.Int64))
-	return n.(*atomic.Int64)
+	a.liveMu.Lock()
+	defer a.liveMu.Unlock()
+	if n = a.live[principal]; n == nil {
+		n = new(atomic.Int64)
+		a.live[principal] = n
+	}
+	return n
 }
 
 // issuing is the engine if it may issue, and the time at which it may: a token counts from
@@ -328,6 +337,7 @@ func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, er
 			return nil, overloaded("as many requests as may wait for this payer's credits do")
 		}
 		w.waiters++
+		sh.core.Join(&c.res)
 		return w, nil
 	}
 	d := sh.core.BeginDraw(now, e.id, &c.res)

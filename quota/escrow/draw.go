@@ -11,6 +11,7 @@ type Draw struct {
 	quota.Draw
 	payer *payer
 	pools []*pool // by want
+	asked []int64 // by want: what waiting requests lacked when it began
 }
 
 // Payer names whose pots the draw is for.
@@ -29,6 +30,14 @@ func (s *Shard) BeginDraw(now int64, incarnation string, out *Result) *Draw {
 		l.pool.want = max(l.pool.want, l.amount)
 	}
 	return s.begin(now, incarnation, out.payer)
+}
+
+// Join notes what a request lacks that waits for the draw under way: if that one does not
+// bring it, the next will, for all who waited, instead of a few at a time.
+func (s *Shard) Join(out *Result) {
+	for _, l := range out.lacking {
+		l.pool.want = min(l.pool.want+l.amount, plenty)
+	}
 }
 
 // askAhead marks a pool that is running low, to be drawn before anyone has to wait.
@@ -65,12 +74,12 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 			continue
 		}
 		floor := pl.floor(pl.want)
-		pl.size = max(pl.aim(), floor)
+		pl.size = max(pl.aim(now), floor)
 		w := quota.Want{Kind: pl.key.kind, Window: pl.window, Floor: floor,
 			Amount: max(pl.size-pl.usable(now, quota.MaxParts), pl.want), First: s.numbers()}
+		d.Wants, d.pools, d.asked = append(d.Wants, w), append(d.pools, pl), append(d.asked, pl.want)
 		pl.want = 0
 		pl.low = pl.size / 4
-		d.Wants, d.pools = append(d.Wants, w), append(d.pools, pl)
 	}
 	if len(d.Wants) == 0 {
 		return nil
@@ -101,6 +110,7 @@ func (s *Shard) EndDraw(now int64, d *Draw, drawn []quota.Drawn) {
 			p.own += a.Amount
 			got += a.Amount
 		}
+		p.want = max(p.want-max(got-d.asked[i], 0), 0) // more than was asked for serves who joined
 		p.seen = seen{available: drawn[i].Available, escrowed: drawn[i].Escrowed,
 			taken: drawn[i].Taken, debt: drawn[i].Debt, at: now}
 		if got < min(d.Wants[i].Floor, d.Wants[i].Amount) {

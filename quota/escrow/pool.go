@@ -143,9 +143,14 @@ func (p *pool) floor(want int64) int64 {
 }
 
 // aim is what a draw should bring the free amount up to: burn rate times a horizon that
-// shrinks as the pot runs out. The store caps it by the half rule.
-func (p *pool) aim() int64 {
+// shrinks as the pot runs out. A draw that lasted less than the shortest horizon was too
+// small, whatever the smoothed rate says yet: twice as much then. The store caps it by the
+// half rule.
+func (p *pool) aim(now int64) int64 {
 	horizon := int64(10_000) // ms
+	if p.seen.at != 0 && now-p.seen.at < 250e6 {
+		return satMul(p.size, 2)
+	}
 	if p.burn > 0 && p.seen.at != 0 {
 		exhaustion := satMul(p.left()+p.freeAll(), 1000) / p.burn // ms
 		horizon = min(max(exhaustion/8, 250), horizon)
@@ -169,6 +174,9 @@ func (p *pool) tick(elapsed int64) {
 	p.used = 0
 	p.burn += (rate-p.burn)/tau*ms + (rate-p.burn)%tau*ms/tau
 	p.peak = max(p.peak-p.peak/16, p.mean)
+	if !p.payer.drawing {
+		p.want = 0 // who waited has been served or has given up
+	}
 }
 
 // forget removes a closed allotment.
