@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -68,9 +69,6 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 	if err != nil {
 		return err
 	}
-	if written {
-		e.out.printf("admin key written to %s\n", file)
-	}
 	config.authority = s.Engine.config(store.Embedded())
 	config.authority.Address, config.authority.Node = s.Address, s.Node
 	if s.Node == "" {
@@ -82,9 +80,30 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 	if err != nil {
 		return err
 	}
-	e.out.printf("serving %s on %s\n", s.Store, n.address())
-	if n.metrics != nil {
-		e.out.printf("metrics on http://%s/metrics\n", n.metrics.Addr())
+	up := serving{Store: s.Store.String(), Address: n.address()}
+	if written {
+		up.AdminKeyFile = file
 	}
-	return n.run(e.ctx)
+	if n.metrics != nil {
+		up.Metrics = "http://" + n.metrics.Addr().String() + "/metrics"
+	}
+	return errors.Join(e.out.emit(up, up.print), n.run(e.ctx))
+}
+
+// serving is what is said when a node is up.
+type serving struct {
+	Store        string `json:"store"`
+	Address      string `json:"address"`
+	Metrics      string `json:"metrics,omitempty"`
+	AdminKeyFile string `json:"admin_key_file,omitempty"` // if one was written now
+}
+
+func (s serving) print(w io.Writer) {
+	if s.AdminKeyFile != "" {
+		printLine(w, "admin key written to %s", s.AdminKeyFile)
+	}
+	printLine(w, "serving %s on %s", s.Store, s.Address)
+	if s.Metrics != "" {
+		printLine(w, "metrics on %s", s.Metrics)
+	}
 }

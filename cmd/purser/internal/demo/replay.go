@@ -64,11 +64,12 @@ func (r *Replayer) wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// one is what an inference server does: ask, work, settle.
+// one is what an inference server does: ask, work, settle. Only the work ends early with ctx:
+// a request that was asked for is answered and settled.
 func (r *Replayer) one(ctx context.Context, job *Job) {
 	r.Tally.count(job.Plan, func(c *Counts) { c.Requests++ })
 	began := r.Now()
-	handle, err := r.Client.Gate(ctx, purser.Request{
+	handle, err := r.Client.Gate(context.WithoutCancel(ctx), purser.Request{
 		Account:  job.Account,
 		Features: job.Features,
 		Estimates: []purser.Estimate{
