@@ -1,7 +1,8 @@
 package quota
 
 import (
-	"sort"
+	"cmp"
+	"slices"
 
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota/pricing"
@@ -83,11 +84,8 @@ func NewCatalogue(revision int64, features []authz.Feature, plans []authz.Plan, 
 		}
 	}
 	for _, list := range c.cards {
-		sort.Slice(list, func(i, j int) bool {
-			if list[i].EffectiveTime != list[j].EffectiveTime {
-				return list[i].EffectiveTime < list[j].EffectiveTime
-			}
-			return list[i].Version < list[j].Version
+		slices.SortFunc(list, func(a, b *RateCard) int {
+			return cmp.Or(cmp.Compare(a.EffectiveTime, b.EffectiveTime), cmp.Compare(a.Version, b.Version))
 		})
 	}
 	return c
@@ -97,6 +95,30 @@ func NewCatalogue(revision int64, features []authz.Feature, plans []authz.Plan, 
 func (c *Catalogue) Plan(ref authz.PlanRef) (*authz.Plan, bool) {
 	p, ok := c.plans[ref]
 	return p, ok
+}
+
+// Plans lists every version of every plan, by id and version.
+func (c *Catalogue) Plans() []*authz.Plan {
+	out := make([]*authz.Plan, 0, len(c.plans))
+	for _, p := range c.plans {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b *authz.Plan) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Version, b.Version))
+	})
+	return out
+}
+
+// RateCards lists every version of every rate card, by id and version.
+func (c *Catalogue) RateCards() []*RateCard {
+	out := make([]*RateCard, 0, len(c.versions))
+	for _, r := range c.versions {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b *RateCard) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Version, b.Version))
+	})
+	return out
 }
 
 // MeterKnown reports whether any feature is measured in meter.

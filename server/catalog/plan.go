@@ -67,7 +67,7 @@ func (s *Service) ListPlans(ctx context.Context, req *purserv1.ListPlansRequest)
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.list(ctx)
+	c, err := s.Store.Catalogue(ctx)
 	if err != nil {
 		return nil, err
 	}

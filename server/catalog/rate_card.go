@@ -36,7 +36,7 @@ func (s *Service) GetRateCard(ctx context.Context, req *purserv1.GetRateCardRequ
 	if req.GetVersion() == 0 {
 		return s.cardNow(ctx, req.GetId())
 	}
-	c, err := s.list(ctx)
+	c, err := s.Store.Catalogue(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (s *Service) ListRateCards(ctx context.Context, req *purserv1.ListRateCards
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.list(ctx)
+	c, err := s.Store.Catalogue(ctx)
 	if err != nil {
 		return nil, err
 	}
