@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/purser-io/purser/clients/go"
 	"github.com/purser-io/purser/examples"
@@ -73,6 +76,54 @@ func tour(t *testing.T, store string) {
 		t.Errorf("audit behind the server:\n%s", out)
 	}
 	fails(t, exitFailure, []string{"I10", "the books do not balance"}, "audit", "--store", store, "--against", forged(t, acknowledged))
+}
+
+// TestSettleElsewhere: a reservation outlives the node that made it. The client finds the other
+// node by itself, and the books have the charge once.
+func TestSettleElsewhere(t *testing.T) {
+	store := testdb.PostgreSQL(t)
+	nodes, addresses := map[string]*process{}, []string{}
+	var keyFile string
+	for range 2 {
+		p, address, file := serve(t, store, "--drain-for=0s")
+		nodes[address], addresses = p, append(addresses, address)
+		if keyFile == "" {
+			keyFile = file
+		}
+	}
+	must(t, "apply", "-f", writeFile(t, "catalog.yaml", string(examples.Catalog)), "--server", addresses[0], "--key-file", keyFile,
+		"--secrets-dir", filepath.Dir(keyFile))
+	secret, err := readSecret(filepath.Join(filepath.Dir(keyFile), "gateway.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := purser.Dial(t.Context(), purser.Config{Addresses: addresses, Key: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close(t.Context())
+	handle, err := client.Gate(t.Context(), purser.Request{Account: "globex", Features: []string{"chat.gpt-small"}, TTL: 2 * time.Second,
+		Estimates: []purser.Estimate{purser.Need("input_tokens", 1000)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := client.Conn("globex").(*grpc.ClientConn).Target()
+	gone := nodes[strings.TrimPrefix(home, "dns:///")]
+	if code := gone.end(t); code != exitOK {
+		t.Fatalf("the home ended with %d\n%s", code, gone.log)
+	}
+	receipt, err := handle.Commit(t.Context(), purser.Used("input_tokens", 1000))
+	if err != nil || receipt.Charged != 15_000 {
+		t.Fatalf("receipt = %+v, %v, want a charge of 0.015 credits", receipt, err)
+	}
+	for _, p := range nodes {
+		p.end(t)
+	}
+	record := writeFile(t, "acknowledged.jsonl",
+		fmt.Sprintf("{\"reservation_id\": %q, \"charged_micros\": 15000}\n", handle.Reservation().GetReservationId()))
+	if out := must(t, "audit", "--store", store, "--against", record); !strings.Contains(out, booksBalance) {
+		t.Errorf("audit:\n%s", out)
+	}
 }
 
 // gateOnce reserves and commits, and writes what was acknowledged as a client would.
