@@ -253,7 +253,8 @@ func projectionRollups(e *Env) {
 	e.account("acme", "")
 	e.account("beta", "")
 	n, other := e.node(), e.node()
-	hour := e.Now() - e.Now()%int64(time.Hour)
+	now := e.Now()
+	hour := now - now%int64(time.Hour)
 	at := func(n *Node, account string, settled int64, charge int64) quota.Record {
 		r := n.commit(account, wallet(charge))
 		r.SettledAt = settled

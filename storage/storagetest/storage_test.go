@@ -39,13 +39,15 @@ func onSQLite() Harness {
 	}}
 }
 
-// onDatabase opens stores in fresh databases of a server; time is real.
-func onDatabase(name string, newDatabase func(testing.TB) string) Harness {
+// onDatabase opens stores in a database whose schema is there already and which every test
+// finds empty: a database of its own for each would take most of the suite's time. Time is
+// real.
+func onDatabase(t *testing.T, name, url string) Harness {
+	if err := cockroach.Migrate(t.Context(), url); err != nil {
+		t.Fatalf("migrate: %v", err)
+	}
 	return Harness{Name: name, Open: func(t testing.TB) Opened {
-		url := newDatabase(t)
-		if err := cockroach.Migrate(t.Context(), url); err != nil {
-			t.Fatalf("migrate: %v", err)
-		}
+		testdb.Exec(t, url, emptied()...)
 		s, err := cockroach.Open(t.Context(), cockroach.Options{URL: url})
 		if err != nil {
 			t.Fatalf("open: %v", err)
@@ -53,6 +55,17 @@ func onDatabase(name string, newDatabase func(testing.TB) string) Harness {
 		closeAfter(t, s.Close)
 		return Opened{Store: s, Now: func() int64 { return time.Now().UnixNano() }}
 	}}
+}
+
+// emptied are the statements that make a store as it was when it was new. A table that is
+// forgotten here fails the tests behind the one that wrote to it.
+func emptied() []string {
+	out := []string{"UPDATE revision SET value = 0"}
+	for _, table := range []string{"changes", "features", "plans", "rate_cards", "accounts", "budgets", "pots", "debts", "incarnations",
+		"lanes", "cursors", "allotments", "journal", "usage_events", "rollups", "spent", "api_keys", "mac_keys", "requests"} {
+		out = append(out, "DELETE FROM "+table)
+	}
+	return out
 }
 
 func closeAfter(t testing.TB, stop func() error) {
@@ -65,16 +78,14 @@ func closeAfter(t testing.TB, stop func() error) {
 
 func TestSQLite(t *testing.T) { Run(t, onSQLite()) }
 
-func TestPostgreSQL(t *testing.T) { Run(t, onDatabase("postgresql", testdb.PostgreSQL)) }
+func TestPostgreSQL(t *testing.T) { Run(t, onDatabase(t, "postgresql", testdb.PostgreSQL(t))) }
 
 // TestCockroachDB runs where TEST_COCKROACH_URL names a server; there is none to start here.
 func TestCockroachDB(t *testing.T) {
-	if _, ok := testdb.Cockroach(t); !ok {
+	url, ok := testdb.Cockroach(t)
+	if !ok {
 		t.Log("TEST_COCKROACH_URL is not set: the suite ran on SQLite and PostgreSQL only")
 		return
 	}
-	Run(t, onDatabase("cockroachdb", func(t testing.TB) string {
-		url, _ := testdb.Cockroach(t)
-		return url
-	}))
+	Run(t, onDatabase(t, "cockroachdb", url))
 }
