@@ -1,5 +1,7 @@
 package authz
 
+import "strings"
+
 // RoleSet is a set of roles.
 type RoleSet uint8
 
@@ -18,7 +20,7 @@ func (s RoleSet) Has(r Role) bool { return s&(1<<r) != 0 }
 // Policy says which role may call which method. It never changes after [NewPolicy].
 type Policy struct {
 	methods map[string]RoleSet
-	open    map[string]struct{}
+	open    map[string]struct{} // services that need no key
 }
 
 // NewPolicy builds the one table over the full names of all methods served. What is not in
@@ -47,9 +49,7 @@ func NewPolicy() *Policy {
 	p.allow("grpc.reflection.v1alpha.ServerReflection", known, "ServerReflectionInfo")
 	// Load balancers hold no key, and readiness tells nothing of an account.
 	p.allow("grpc.health.v1.Health", known, "Check", "Watch", "List")
-	for _, m := range []string{"Check", "Watch", "List"} {
-		p.open["/grpc.health.v1.Health/"+m] = struct{}{}
-	}
+	p.open["grpc.health.v1.Health"] = struct{}{}
 	return p
 }
 
@@ -70,9 +70,15 @@ func (p *Policy) Roles(method string) (roles RoleSet, ok bool) {
 	return roles, ok
 }
 
-// Open reports whether the method needs no key at all.
+// Open reports whether the method with this full name needs no key at all.
 func (p *Policy) Open(method string) bool {
-	_, ok := p.open[method]
+	service, _, ok := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	return ok && p.OpenService(service)
+}
+
+// OpenService reports whether the service ("package.Service") needs no key at all.
+func (p *Policy) OpenService(service string) bool {
+	_, ok := p.open[service]
 	return ok
 }
 

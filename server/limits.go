@@ -60,14 +60,14 @@ func set[T comparable](field *T, standard T) {
 	}
 }
 
-// onDataPlane tells the data plane's methods from the others.
-func onDataPlane(method string) bool {
-	return strings.HasPrefix(method, "/purser.v1.AuthorityService/")
-}
+const dataPlane = "purser.v1.AuthorityService"
 
-// onAdminPlane tells the methods of our other services.
-func onAdminPlane(method string) bool {
-	return strings.HasPrefix(method, "/purser.v1.") && !onDataPlane(method)
+// onDataPlane tells the data plane's methods (full names) from the others.
+func onDataPlane(method string) bool { return strings.HasPrefix(method, "/"+dataPlane+"/") }
+
+// adminPlane tells our other services, whose calls are logged and validated.
+func adminPlane(service string) bool {
+	return strings.HasPrefix(service, "purser.v1.") && service != dataPlane
 }
 
 func (l *Limits) messageBytes(method string) int {

@@ -168,11 +168,11 @@ func (d *Deps) chain(v protovalidate.Validator) ([]grpc.UnaryServerInterceptor, 
 	mayUnary, mayStream := interceptor.Authorize(policy)
 	return []grpc.UnaryServerInterceptor{
 			recoverUnary, errorsUnary, whoUnary,
-			interceptor.Log(d.Logger, onAdminPlane),
+			interceptor.Log(d.Logger, adminPlane),
 			mayUnary,
 			interceptor.Size(l.messageBytes),
 			interceptor.Deadline(l.DeadlineShave, l.timeout),
-			interceptor.Validate(v, onAdminPlane),
+			interceptor.Validate(v, adminPlane),
 		}, []grpc.StreamServerInterceptor{
 			recoverStream, errorsStream, whoStream, mayStream,
 		}

@@ -91,9 +91,9 @@ func undecided(err error) error {
 	return &early
 }
 
-// Interceptors authenticate every call but those of the methods open to all.
+// Interceptors authenticate every call but those of the services open to all.
 func (a *Authenticator) Interceptors(policy *authz.Policy) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
-	closed := exclude(policy.Open)
+	closed := exclude(policy.OpenService)
 	return selectUnary(auth.UnaryServerInterceptor(a.Authenticate), closed),
 		selectStream(auth.StreamServerInterceptor(a.Authenticate), closed)
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/purser-io/purser/server/grpcerr"
 )
 
-// Log gives every call of the methods wanted one line when it ends: who called what, how it
+// Log gives every call of the services wanted one line when it ends: who called what, how it
 // went, how long it took. Never what was in it. It stands behind authentication.
-func Log(logger *slog.Logger, wanted func(method string) bool) grpc.UnaryServerInterceptor {
+func Log(logger *slog.Logger, wanted func(service string) bool) grpc.UnaryServerInterceptor {
 	lines := logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
 		logger.Log(ctx, slog.Level(level), msg, fields...)
 	})

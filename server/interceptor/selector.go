@@ -8,14 +8,15 @@ import (
 	"google.golang.org/grpc"
 )
 
-// include selects the methods (full names) for which want is true.
-func include(want func(method string) bool) selector.Matcher {
-	return selector.MatchFunc(func(_ context.Context, c interceptors.CallMeta) bool { return want(c.FullMethod()) })
+// include selects the services ("package.Service") for which want is true. It goes by service
+// because a call's full name would have to be put together anew for every call.
+func include(want func(service string) bool) selector.Matcher {
+	return selector.MatchFunc(func(_ context.Context, c interceptors.CallMeta) bool { return want(c.Service) })
 }
 
-// exclude selects the methods for which not is false.
-func exclude(not func(method string) bool) selector.Matcher {
-	return include(func(m string) bool { return !not(m) })
+// exclude selects the services for which not is false.
+func exclude(not func(service string) bool) selector.Matcher {
+	return include(func(s string) bool { return !not(s) })
 }
 
 func selectUnary(i grpc.UnaryServerInterceptor, m selector.Matcher) grpc.UnaryServerInterceptor {

@@ -15,9 +15,9 @@ import (
 	"github.com/purser-io/purser/server/grpcerr"
 )
 
-// Validate holds the requests of the methods wanted to the bounds written in the contract.
+// Validate holds the requests of the services wanted to the bounds written in the contract.
 // The data plane checks by hand, which is faster; a test shows that both agree.
-func Validate(v protovalidate.Validator, wanted func(method string) bool) grpc.UnaryServerInterceptor {
+func Validate(v protovalidate.Validator, wanted func(service string) bool) grpc.UnaryServerInterceptor {
 	check := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		m, ok := req.(proto.Message)
 		if !ok {
