@@ -206,7 +206,7 @@ func openReader(t *testing.T, store string) reader {
 	return r
 }
 
-// awaitBuried waits until the lanes of every incarnation that is not alive are closed: what
+// awaitBuried waits until one incarnation is LIVE, and the lanes of all others are closed: what
 // crashes had set aside is home.
 func awaitBuried(t *testing.T, store string) {
 	t.Helper()
@@ -214,10 +214,14 @@ func awaitBuried(t *testing.T, store string) {
 	defer r.Close()
 	eventually(t, "close the lanes of the dead", func() (bool, any) {
 		var open []quota.LaneRow
+		live := map[string]bool{}
 		err := r.Audit(t.Context(), func(a quota.AuditReader) error {
 			open = open[:0]
+			clear(live)
 			return a.Lanes(func(l quota.LaneRow) error {
-				if l.NodeState != quota.IncarnationLive && l.State != quota.LaneClosed {
+				if l.NodeState == quota.IncarnationLive {
+					live[l.Incarnation] = true
+				} else if l.State != quota.LaneClosed {
 					open = append(open, l)
 				}
 				return nil
@@ -226,7 +230,7 @@ func awaitBuried(t *testing.T, store string) {
 		if err != nil {
 			t.Fatalf("read the lanes: %v", err)
 		}
-		return len(open) == 0, open
+		return len(open) == 0 && len(live) == 1, fmt.Sprintf("live %v, open %+v", live, open)
 	})
 }
 
