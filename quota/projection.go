@@ -25,6 +25,7 @@ type PotRef struct {
 // each LATE charge.
 type UsageEvent struct {
 	Key          EntryKey
+	Nonce        uint64 // with lane and sequence the reservation's id
 	Account      string
 	Payer        string
 	Principal    string

@@ -31,7 +31,7 @@ type Request struct {
 	Key        string   // idempotency key, "" = none
 	Candidates []string // features in order of preference
 	Estimates  []Estimate
-	TTL        time.Duration
+	TTL        time.Duration // 0 = DefaultTTL, or M0 if that is less
 	Labels     label.Set // as sent; the key's are merged over them
 }
 

@@ -81,6 +81,7 @@ func (e *encoder) entry(n *quota.Entry) []byte {
 func (e *encoder) event(u *quota.UsageEvent) []byte {
 	e.reset()
 	e.key(u.Key)
+	e.uint(u.Nonce)
 	for _, s := range [...]string{u.Account, u.Payer, u.Principal, u.Feature} {
 		e.string(s)
 	}
@@ -112,7 +113,7 @@ func (e *encoder) event(u *quota.UsageEvent) []byte {
 // eventOf is the usage event that a record must lead to, without its grants.
 func eventOf(r *quota.Record) quota.UsageEvent {
 	return quota.UsageEvent{
-		Key: r.EntryKey, Account: r.Account, Payer: r.Payer, Principal: r.Principal, Feature: r.Feature,
+		Key: r.EntryKey, Nonce: r.Nonce, Account: r.Account, Payer: r.Payer, Principal: r.Principal, Feature: r.Feature,
 		Labels: r.Labels.Map(), PriceVersion: r.PriceVersion, Usage: r.Usage, Lines: r.Lines,
 		Charged: r.Charged(), Covered: r.Charged() - r.Uncovered(), Uncovered: r.Uncovered(),
 		Outcome: r.Outcome, Late: r.Phase == quota.PhaseLate, ReservedAt: r.ReservedAt, SettledAt: r.SettledAt,

@@ -13,10 +13,10 @@ func (a *auditor) readUsageEvents() error {
 		a.events.right(u.Key.Lane, enc.event(&u))
 		granted := int64(0)
 		for _, g := range u.Grants {
-			a.add(&granted, g.Micros, entryName(u.Key, 0))
+			a.add(&granted, g.Micros, entryName(u.Key, u.Nonce))
 		}
 		if granted != u.Covered {
-			a.find("I5", entryName(u.Key, 0), "its usage event took %d micros from grants and says that %d were covered", granted, u.Covered)
+			a.find("I5", entryName(u.Key, u.Nonce), "its usage event took %d micros from grants and says that %d were covered", granted, u.Covered)
 		}
 		return nil
 	})
@@ -49,9 +49,9 @@ func (a *auditor) explainEvents() error {
 		w, ok := want[got.Key]
 		switch {
 		case !ok:
-			a.find("I5", entryName(got.Key, 0), "there is a usage event (%s) without a projected settlement", eventText(&got))
+			a.find("I5", entryName(got.Key, got.Nonce), "there is a usage event (%s) without a projected settlement", eventText(&got))
 		case !bytes.Equal(x.event(&w), y.event(&got)):
-			a.find("I5", entryName(got.Key, 0), "its usage event says %s, its record %s", eventText(&got), eventText(&w))
+			a.find("I5", entryName(got.Key, got.Nonce), "its usage event says %s, its record %s", eventText(&got), eventText(&w))
 		}
 		delete(want, got.Key)
 		return nil
@@ -60,7 +60,7 @@ func (a *auditor) explainEvents() error {
 	}
 	for _, key := range sortedKeys(want) {
 		u := want[key]
-		a.find("I10", entryName(key, 0), "it is projected, but has no usage event (%s)", eventText(&u))
+		a.find("I10", entryName(key, u.Nonce), "it is projected, but has no usage event (%s)", eventText(&u))
 	}
 	return nil
 }

@@ -66,7 +66,9 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 	d := &Draw{payer: p, Draw: quota.Draw{Incarnation: incarnation, Lane: s.lane, Payer: p.id,
 		Epochs: p.epochs, LiveNodes: s.live, Now: now}}
 	for _, pl := range p.pools {
-		if pl.want == 0 {
+		// A cap is current only if its account's epoch is checked (R12): what a sibling wants
+		// waits for a draw of its own.
+		if pl.want == 0 || !covered(p.epochs, pl.key.account) {
 			continue
 		}
 		if pl.key.kind != quota.PotWallet && now >= pl.window.End {
@@ -86,6 +88,16 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 	}
 	p.drawing = true
 	return d
+}
+
+// covered reports whether a draw with these epochs checks the account.
+func covered(epochs []quota.AccountEpoch, account string) bool {
+	for i := range epochs {
+		if epochs[i].Account == account {
+			return true
+		}
+	}
+	return false
 }
 
 // numbers reserves a block of allotment numbers that no other shard of the lane uses.

@@ -81,7 +81,7 @@ func (b *builder) record(r *quota.Record) {
 	if r.Kind != quota.Committed {
 		return
 	}
-	e := quota.UsageEvent{Key: r.EntryKey, Account: r.Account, Payer: r.Payer, Principal: r.Principal,
+	e := quota.UsageEvent{Key: r.EntryKey, Nonce: r.Nonce, Account: r.Account, Payer: r.Payer, Principal: r.Principal,
 		Feature: r.Feature, Labels: r.Labels.Map(), PriceVersion: r.PriceVersion, Usage: r.Usage, Lines: r.Lines,
 		Charged: r.Charged(), Uncovered: r.Uncovered(), Outcome: r.Outcome, Late: r.Phase == quota.PhaseLate,
 		ReservedAt: r.ReservedAt, SettledAt: r.SettledAt}

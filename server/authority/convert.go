@@ -24,7 +24,6 @@ func fromAPICheckAndReserve(account string, req *purserv1.CheckAndReserveRequest
 		return nil, err
 	}
 	r.Key = req.GetIdempotencyKey()
-	r.TTL = quota.DefaultTTL
 	if t := req.GetTtl(); t != nil {
 		r.TTL = t.AsDuration()
 		if err := checkTTL(r.TTL); err != nil {
@@ -39,7 +38,6 @@ func fromAPICheck(account string, req *purserv1.CheckRequest) (*quota.Request, e
 	if err != nil {
 		return nil, err
 	}
-	r.TTL = quota.DefaultTTL
 	return r, nil
 }
 

@@ -20,7 +20,7 @@ func TestRequestFromAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Account != "acme" || r.Key != "k" || r.TTL != quota.DefaultTTL || len(r.Candidates) != 2 {
+	if r.Account != "acme" || r.Key != "k" || r.TTL != 0 || len(r.Candidates) != 2 {
 		t.Errorf("request %+v", r)
 	}
 	// A minimum of 0 makes a meter flexible; none does not.

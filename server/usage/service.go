@@ -9,6 +9,7 @@ import (
 
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/token"
 	"github.com/purser-io/purser/server/admin"
 )
 
@@ -84,6 +85,7 @@ func until(end *timestamppb.Timestamp) int64 { return max(admin.Nanos(end, quota
 
 func toAPIUsageEvent(e *quota.UsageEvent) *purserv1.UsageEvent {
 	out := &purserv1.UsageEvent{
+		ReservationId:   token.ReservationID(int64(e.Key.Lane), e.Key.Sequence, e.Nonce),
 		Late:            e.Late,
 		Account:         e.Account,
 		Payer:           e.Payer,

@@ -493,9 +493,9 @@ func TestUsagePagesAreStable(t *testing.T) {
 	s := open(t)
 	for i, at := range []int64{50, 10, 50, 30, 50, 20} {
 		exec(t, s, `INSERT INTO usage_events (lane_id, sequence, phase, account_id, payer_id, principal, feature, labels, price_version,
-usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time)
+usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time, nonce)
 VALUES ($1, $2, 0, 'acme', 'acme', 'p', 'chat', '{"team":"a"}', 1, '[{"meter":"m","quantity":4,"micros":9}]', 9, 9, 0,
-'[{"grant":"g","micros":9}]', 1, 1, $3)`, int64(i%2)-5, int64(i), at)
+'[{"grant":"g","micros":9}]', 1, 1, $3, 7)`, int64(i%2)-5, int64(i), at)
 		exec(t, s, `INSERT INTO rollups (account_id, hour, feature, meter, quantity, micros, events) VALUES ('acme', $1, 'chat', $2, 1, 2, 3)`,
 			at, fmt.Sprint(i))
 	}

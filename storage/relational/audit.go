@@ -18,7 +18,7 @@ JOIN cursors c ON c.lane_id = l.lane_id JOIN incarnations i ON i.id = l.incarnat
 	auditDebts   = `SELECT payer_id, debt FROM debts ORDER BY payer_id`
 	auditSpent   = `SELECT payer_id, pot_id, amount FROM spent ORDER BY payer_id, pot_id`
 	auditEvents  = `SELECT lane_id, sequence, phase, account_id, payer_id, principal, feature, labels, price_version,
-       usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time
+       usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time, nonce
 FROM usage_events ORDER BY lane_id, sequence, phase`
 )
 

@@ -76,21 +76,22 @@ func usageEventRow(e *quota.UsageEvent) ([]any, error) {
 	}
 	return []any{int64(e.Key.Lane), int64(e.Key.Sequence), int16(e.Key.Phase), e.Account, e.Payer, e.Principal, e.Feature,
 		texts[0], e.PriceVersion, texts[1], e.Charged, e.Covered, e.Uncovered, texts[2], int16(e.Outcome),
-		e.ReservedAt, e.SettledAt}, nil
+		e.ReservedAt, e.SettledAt, int64(e.Nonce)}, nil
 }
 
 // scanUsageEvent reads a row whose columns are those of insertUsageEvent.
 func scanUsageEvent(rows Rows) (quota.UsageEvent, error) {
 	var e quota.UsageEvent
-	var lane, sequence int64
+	var lane, sequence, nonce int64
 	var phase, outcome int16
 	var labels, usage, grants string
 	err := rows.Scan(&lane, &sequence, &phase, &e.Account, &e.Payer, &e.Principal, &e.Feature, &labels, &e.PriceVersion,
-		&usage, &e.Charged, &e.Covered, &e.Uncovered, &grants, &outcome, &e.ReservedAt, &e.SettledAt)
+		&usage, &e.Charged, &e.Covered, &e.Uncovered, &grants, &outcome, &e.ReservedAt, &e.SettledAt, &nonce)
 	if err != nil {
 		return e, err
 	}
 	e.Key = quota.EntryKey{Lane: quota.LaneID(lane), Sequence: uint64(sequence), Phase: uint8(phase)}
+	e.Nonce = uint64(nonce)
 	e.Outcome, e.Late = quota.Outcome(outcome), e.Key.Phase == quota.PhaseLate
 	var lines []usageLine
 	var uses []grantUse

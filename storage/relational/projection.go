@@ -19,8 +19,8 @@ WHERE c.finished = 0 AND (i.id = $1 OR i.state <> 1) ORDER BY c.lane_id`
 	advanceCursor    = `UPDATE cursors SET batch_no = $3 WHERE lane_id = $1 AND batch_no = $2`
 	finishCursor     = `UPDATE cursors SET finished = 1 WHERE lane_id = $1 AND batch_no = $2`
 	insertUsageEvent = `INSERT INTO usage_events (lane_id, sequence, phase, account_id, payer_id, principal, feature, labels, price_version,
-       usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
+       usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time, nonce)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`
 	upsertRollup = `INSERT INTO rollups (account_id, hour, feature, meter, quantity, micros, events) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (account_id, hour, feature, meter) DO UPDATE SET quantity = rollups.quantity + excluded.quantity,
        micros = rollups.micros + excluded.micros, events = rollups.events + excluded.events`

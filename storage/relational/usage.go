@@ -13,14 +13,14 @@ import (
 // projection changes for what stands behind a cursor. With an account there is an index.
 const (
 	accountEventsSQL = `SELECT lane_id, sequence, phase, account_id, payer_id, principal, feature, labels, price_version,
-       usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time
+       usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time, nonce
 FROM usage_events
 WHERE account_id = $1 AND ($2 = '' OR feature = $2) AND settle_time >= $3 AND settle_time < $4
   AND (settle_time, lane_id, sequence, phase) > ($5, $6, $7, $8)
 ORDER BY settle_time, lane_id, sequence, phase LIMIT $9`
 
 	allEventsSQL = `SELECT lane_id, sequence, phase, account_id, payer_id, principal, feature, labels, price_version,
-       usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time
+       usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time, nonce
 FROM usage_events
 WHERE ($1 = '' OR feature = $1) AND settle_time >= $2 AND settle_time < $3
   AND (settle_time, lane_id, sequence, phase) > ($4, $5, $6, $7)

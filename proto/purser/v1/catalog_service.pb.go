@@ -946,7 +946,8 @@ type PlanVersion struct {
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// What is allowed. A feature not listed is not.
 	Entitlements []*Entitlement `protobuf:"bytes,4,rep,name=entitlements,proto3" json:"entitlements,omitempty"`
-	// Features to try, in order, behind the candidates of a request.
+	// A chain, in order of preference: a request whose last candidate is in it may be given a feature
+	// that stands behind that one.
 	Fallback []string `protobuf:"bytes,5,rep,name=fallback,proto3" json:"fallback,omitempty"`
 	// Rate card that prices the plan's METERED features; empty if it has none.
 	RateCard string `protobuf:"bytes,6,opt,name=rate_card,json=rateCard,proto3" json:"rate_card,omitempty"`
@@ -1044,7 +1045,8 @@ type PublishPlanVersionRequest struct {
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// What is allowed, at most 256 features, each once. Quota ids are unique over all of them.
 	Entitlements []*Entitlement `protobuf:"bytes,3,rep,name=entitlements,proto3" json:"entitlements,omitempty"`
-	// Features to try, in order, behind the candidates of a request, at most 8, each once.
+	// A chain, in order of preference: a request whose last candidate is in it may be given a feature
+	// that stands behind that one. At most 8, each once.
 	Fallback []string `protobuf:"bytes,4,rep,name=fallback,proto3" json:"fallback,omitempty"`
 	// Rate card that prices the plan's METERED features; may be empty if it has none.
 	RateCard string `protobuf:"bytes,5,opt,name=rate_card,json=rateCard,proto3" json:"rate_card,omitempty"`

@@ -18,5 +18,6 @@ CREATE TABLE IF NOT EXISTS usage_events (
     outcome SMALLINT NOT NULL,
     reserve_time BIGINT NOT NULL,
     settle_time BIGINT NOT NULL,
+    nonce BIGINT NOT NULL,                   -- with lane and sequence: the reservation's id
     PRIMARY KEY (lane_id, sequence, phase)
 );

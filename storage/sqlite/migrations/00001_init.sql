@@ -192,6 +192,7 @@ CREATE TABLE usage_events (
     outcome SMALLINT NOT NULL,
     reserve_time BIGINT NOT NULL,
     settle_time BIGINT NOT NULL,
+    nonce BIGINT NOT NULL,                   -- with lane and sequence: the reservation's id
     PRIMARY KEY (lane_id, sequence, phase)
 ) WITHOUT ROWID;
 CREATE INDEX usage_events_account ON usage_events (account_id, settle_time);
