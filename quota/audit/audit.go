@@ -107,9 +107,9 @@ type auditor struct {
 	pots    map[quota.PotRef]*potSums
 	wallets map[string]*wallet // by payer
 
-	delivery map[quota.EntryKey]struct{} // LATE behind a release: the record must say delivered
-	journal  comparison                  // entries against records, by the batch's lane
-	events   comparison                  // records projected against usage events, by the owner's lane
+	delivery map[quota.EntryKey]uint64 // LATE behind a release, with its nonce: the record must say delivered
+	journal  comparison                // entries against records, by the batch's lane
+	events   comparison                // records projected against usage events, by the owner's lane
 }
 
 // parts is what entries charge to one allotment.
@@ -145,7 +145,7 @@ func newAuditor(ctx context.Context, r quota.AuditReader, o Options, acks *acks)
 		anchors:  map[quota.AllotmentRef]int64{},
 		pots:     map[quota.PotRef]*potSums{},
 		wallets:  map[string]*wallet{},
-		delivery: map[quota.EntryKey]struct{}{},
+		delivery: map[quota.EntryKey]uint64{},
 		journal:  newComparison(seed),
 		events:   newComparison(seed),
 	}

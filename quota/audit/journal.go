@@ -70,7 +70,7 @@ func (a *auditor) checkPhase(e, terminal *quota.Entry) {
 	case terminal.Kind == quota.Committed:
 		a.find("I5", name, "it is charged twice: COMMITTED for %d micros and LATE for %d", terminal.Charged, e.Charged)
 	case terminal.Kind == quota.Released:
-		a.delivery[e.EntryKey] = struct{}{}
+		a.delivery[e.EntryKey] = e.Nonce
 	}
 }
 
@@ -113,8 +113,8 @@ func (a *auditor) readBatches() error {
 	if err != nil {
 		return err
 	}
-	for key := range a.delivery {
-		a.find("I5", entryName(key, 0), "it is charged LATE though it was released, and no record says that it was delivered")
+	for _, key := range sortedKeys(a.delivery) {
+		a.find("I5", entryName(key, a.delivery[key]), "it is charged LATE though it was released, and no record says that it was delivered")
 	}
 	a.checkCursors()
 	return nil

@@ -80,6 +80,7 @@ type Store struct {
 
 	mu     sync.Mutex
 	calls  map[Op]int
+	met    int
 	faults []*Injected
 	down   bool
 	seed   uint64
@@ -130,12 +131,24 @@ func (s *Store) Calls(op Op) int {
 	return s.calls[op]
 }
 
+// Met is how many calls met a fault.
+func (s *Store) Met() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.met
+}
+
 // next counts a call and chooses its fault.
-func (s *Store) next(op Op) (Kind, *Injected) {
+func (s *Store) next(op Op) (kind Kind, fault *Injected) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls[op]++
 	s.calls[Any]++
+	defer func() {
+		if kind != 0 {
+			s.met++
+		}
+	}()
 	if s.down {
 		return FailBefore, nil
 	}

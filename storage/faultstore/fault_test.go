@@ -70,6 +70,9 @@ func TestByCall(t *testing.T) {
 				t.Errorf("reached %d, counted %d and %d", len(inner.fences), s.Calls("Fence"), s.Calls(Any))
 			}
 			<-i.Hit()
+			if s.Met() != 1 {
+				t.Errorf("%d calls met a fault, want 1", s.Met())
+			}
 		})
 	}
 }

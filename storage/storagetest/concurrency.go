@@ -35,22 +35,36 @@ func (e *Env) together(fn func(worker int) error) {
 			errs[i] = fn(i)
 		})
 	}
+	calm := func() {}
+	if e.Disturb != nil {
+		calm = e.Disturb()
+	}
 	close(start)
 	all.Wait()
+	calm()
 	e.must(errors.Join(errs...))
 }
 
-// stubborn repeats a call while the store says that others were in the way or that the
-// outcome is unknown: all calls of the data plane may be sent again.
+// stubborn repeats a call while the store says that others were in the way, that it is away,
+// or that the outcome is unknown: all calls of the data plane may be sent again.
 func stubborn(call func() error) error {
 	var err error
 	for range 50 {
 		err = call()
-		if !errors.Is(err, quota.ReasonContention) && !errors.Is(err, quota.ReasonOutcomeUnknown) {
+		if !errors.Is(err, quota.ReasonContention) && !errors.Is(err, quota.ReasonOutcomeUnknown) && !errors.Is(err, quota.ReasonStoreUnavailable) {
 			return err
 		}
 	}
 	return fmt.Errorf("50 times: %w", err)
+}
+
+// insist is stubborn for a call that answers something.
+func insist[T any](call func() (T, error)) (out T, err error) {
+	err = stubborn(func() error {
+		out, err = call()
+		return err
+	})
+	return out, err
 }
 
 // drawAll draws until nothing is to be had, and says how much that was.
@@ -64,7 +78,8 @@ func (n *Node) drawAll(d quota.Draw, most int) (all []quota.Allotment, sums [2]i
 			if out, err = n.Store.Draw(n.ctx, d); !errors.Is(err, quota.ReasonPolicyChanged) {
 				return err
 			}
-			p, err := n.Store.Profile(n.ctx, d.Payer) // Debt was made: decide anew (R12).
+			// Debt was made: decide anew (R12).
+			p, err := insist(func() (*quota.Profile, error) { return n.Store.Profile(n.ctx, d.Payer) })
 			if err != nil {
 				return err
 			}
@@ -158,10 +173,8 @@ func concurrentSettlements(e *Env) {
 
 // settleOwn appends one record; the entry is the record's or the winner's.
 func (n *Node) settleOwn(r quota.Record) (quota.Entry, error) {
-	var res quota.AppendResult
-	err := stubborn(func() (err error) {
-		res, err = n.Store.Append(n.ctx, n.Lane, n.batch+1, []quota.Record{r})
-		return err
+	res, err := insist(func() (quota.AppendResult, error) {
+		return n.Store.Append(n.ctx, n.Lane, n.batch+1, []quota.Record{r})
 	})
 	switch {
 	case err != nil:
@@ -236,10 +249,8 @@ func concurrentClose(e *Env) {
 				return err
 			}
 			for done := false; !done; {
-				err := stubborn(func() (err error) {
-					done, err = e.Store.CloseLane(e.ctx, owner.Lane, now, 3)
-					return err
-				})
+				var err error
+				done, err = insist(func() (bool, error) { return e.Store.CloseLane(e.ctx, owner.Lane, now, 3) })
 				if err != nil {
 					return fmt.Errorf("close: %w", err)
 				}
@@ -270,12 +281,12 @@ func concurrentProjection(e *Env) {
 			if err != nil || c.No == 10 {
 				return err
 			}
-			batches, err := n.Store.Batches(n.ctx, c, 2)
+			batches, err := insist(func() ([]quota.Batch, error) { return n.Store.Batches(n.ctx, c, 2) })
 			if err != nil {
 				return err
 			}
 			p := projection.Build(c, e.Now(), batches, nil)
-			if err := stubborn(func() error { _, err := n.Store.Project(n.ctx, p); return err }); err != nil {
+			if _, err := insist(func() (bool, error) { return n.Store.Project(n.ctx, p) }); err != nil {
 				return fmt.Errorf("project: %w", err)
 			}
 		}
@@ -290,10 +301,9 @@ func concurrentRequests(e *Env) {
 	g := e.newGrant("one", 500)
 	got := make([]quota.Pot, workers)
 	e.together(func(i int) error {
-		return stubborn(func() (err error) {
-			got[i], err = e.Store.CreateGrant(e.ctx, m, "acme", g)
-			return err
-		})
+		var err error
+		got[i], err = insist(func() (quota.Pot, error) { return e.Store.CreateGrant(e.ctx, m, "acme", g) })
+		return err
 	})
 	for _, p := range got {
 		e.same("grant", p, got[0])
@@ -353,7 +363,7 @@ func (n *Node) work(d quota.Draw, r quota.Record, m quota.Mutation) error {
 		g := quota.Pot{ID: quota.GrantPotID(fmt.Sprintf("%s-%d", n.ID, round)), Kind: quota.PotWallet, Granted: 25, Start: 1,
 			End: quota.Never, GrantKind: quota.GrantPurchased}
 		m.RequestID = fmt.Sprintf("%s-%d", n.ID, round)
-		if err := stubborn(func() error { _, err := n.Store.CreateGrant(n.ctx, m, "acme", g); return err }); err != nil {
+		if _, err := insist(func() (quota.Pot, error) { return n.Store.CreateGrant(n.ctx, m, "acme", g) }); err != nil {
 			return fmt.Errorf("grant: %w", err)
 		}
 	}
@@ -366,16 +376,18 @@ func (n *Node) projectOwn() error {
 		if err != nil {
 			return err
 		}
-		batches, err := n.Store.Batches(n.ctx, c, 10)
+		batches, err := insist(func() ([]quota.Batch, error) { return n.Store.Batches(n.ctx, c, 10) })
 		if err != nil || len(batches) == 0 {
 			return err
 		}
-		pots, err := n.Store.PotsOf(n.ctx, projection.Refs(batches))
+		pots, err := insist(func() (map[quota.AllotmentRef]quota.PotRef, error) {
+			return n.Store.PotsOf(n.ctx, projection.Refs(batches))
+		})
 		if err != nil {
 			return err
 		}
 		p := projection.Build(c, n.Now(), batches, pots)
-		if err := stubborn(func() error { _, err := n.Store.Project(n.ctx, p); return err }); err != nil {
+		if _, err := insist(func() (bool, error) { return n.Store.Project(n.ctx, p) }); err != nil {
 			return fmt.Errorf("project: %w", err)
 		}
 	}

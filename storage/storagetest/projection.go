@@ -278,7 +278,7 @@ func projectionRollups(e *Env) {
 
 // cursorOf reads the cursor of the node's own lane; it may be called from any goroutine.
 func cursorOf(n *Node) (quota.Cursor, error) {
-	all, err := n.Store.Projectable(n.ctx, n.ID)
+	all, err := insist(func() ([]quota.Cursor, error) { return n.Store.Projectable(n.ctx, n.ID) })
 	if err != nil {
 		return quota.Cursor{}, fmt.Errorf("projectable: %w", err)
 	}

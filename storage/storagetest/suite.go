@@ -20,6 +20,9 @@ type Opened struct {
 	Now func() int64
 	// Advance moves a store's time that is injected; nil if real time passes.
 	Advance func(time.Duration)
+	// Disturb begins to make calls go wrong, until the function it returns is called; nil if
+	// nothing disturbs the store. The tests in area Concurrency bear it.
+	Disturb func() (calm func())
 }
 
 // Harness is a backend to be tested.
