@@ -31,7 +31,7 @@ func usageEvents(e *Env) {
 	e.same("events", events, []quota.UsageEvent{{Key: r.EntryKey, Nonce: r.Nonce, Account: "acme", Payer: "acme", Principal: r.Principal, Feature: r.Feature,
 		Labels: map[string]string{"team": "search", "user": "zoë"}, PriceVersion: r.PriceVersion, Usage: r.Usage, Lines: r.Lines,
 		Charged: 140, Covered: 130, Uncovered: 10, Grants: []quota.GrantUse{{Grant: "one", Micros: 100}, {Grant: "two", Micros: 30}},
-		Outcome: quota.OutcomeSuccess, Nonce: r.Nonce, ReservedAt: r.ReservedAt, SettledAt: r.SettledAt}})
+		Outcome: quota.OutcomeSuccess, ReservedAt: r.ReservedAt, SettledAt: r.SettledAt}})
 }
 
 // usageOf settles records at given times, in the order given.
