@@ -193,6 +193,9 @@ func (s *Server) register() {
 	reflection.Register(s.grpc)
 }
 
+// Services tells what is served, by full name of the service.
+func (s *Server) Services() map[string]grpc.ServiceInfo { return s.grpc.GetServiceInfo() }
+
 // MetricsHandler serves /metrics; the caller chooses where.
 func (s *Server) MetricsHandler() http.Handler {
 	mux := http.NewServeMux()
