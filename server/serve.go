@@ -1,11 +1,13 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
@@ -38,6 +40,9 @@ func (s *Server) Serve(l net.Listener) error {
 	err := s.grpc.Serve(l)
 	close(stop)
 	reporter.Wait()
+	if errors.Is(err, grpc.ErrServerStopped) {
+		return nil // GracefulStop came first
+	}
 	return err
 }
 

@@ -315,6 +315,8 @@ func TestMetrics(t *testing.T) {
 	_, err := w.accounts.GetAccount(w.admin, &purserv1.GetAccountRequest{Id: "nobody"})
 	wantReason(t, "GetAccount", err, quota.ReasonAccountNotFound)
 
+	w.server.GracefulStop(t.Context()) // gRPC counts a call after its answer has left
+
 	page := get(t, w.server, "/metrics", 200)
 	for _, want := range []string{
 		`purser_decisions_total{decision="allowed",reason=""} 1`,
