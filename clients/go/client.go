@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -63,6 +64,9 @@ func (c *Config) dialOptions() []grpc.DialOption {
 		grpc.WithTransportCredentials(transport),
 		grpc.WithPerRPCCredentials(bearer{c.Key}),
 		grpc.WithDisableRetry(), // the rule of this package is the only one
+		// gRPC's own pauses grow to two minutes: a node would be back for long, and unknown.
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: 5 * time.Second,
+			Backoff: backoff.Config{BaseDelay: c.BackoffMin, Multiplier: 1.6, Jitter: 0.2, MaxDelay: c.BackoffMax}}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}, c.DialOptions...)
 }
@@ -92,7 +96,24 @@ func (c *Client) awaitReady(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("dial %v: no address answers: %w", c.cfg.Addresses, ctx.Err())
+	err := fmt.Errorf("dial %v: no address answers: %w", c.cfg.Addresses, ctx.Err())
+	if why := c.nodes[0].failure(); why != nil {
+		err = fmt.Errorf("%w: %w", err, why)
+	}
+	return err
+}
+
+// reasonTimeout bounds the wait for the reason of a failed connection, which is there already
+// unless an attempt is under way.
+const reasonTimeout = 100 * time.Millisecond
+
+// failure is why there is no connection: a call on one that failed is answered with that. Whether
+// it is the port or the certificate makes all the difference to who has to mend it.
+func (n *node) failure() error {
+	ctx, cancel := context.WithTimeout(context.Background(), reasonTimeout)
+	defer cancel()
+	_, err := n.api.Check(ctx, &purserv1.CheckRequest{})
+	return err
 }
 
 func becomesReady(ctx context.Context, conn *grpc.ClientConn) bool {

@@ -379,8 +379,8 @@ func TestDialNamesWhoDoesNotAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := Dial(ctx, Config{Addresses: []string{"127.0.0.1:1"}, Key: testKey})
-	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
-		t.Errorf("error = %v, want it to name the address", err)
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("error = %v, want it to name the address and the cause", err)
 	}
 }
 
