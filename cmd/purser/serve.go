@@ -60,6 +60,11 @@ func (s *serveCmd) nodeConfig() (nodeConfig, error) {
 		}
 		c.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
+	_, embedded := s.Store.path()
+	c.authority = s.Engine.config(embedded)
+	if err := c.authority.Validate(); err != nil { // before a store is made for nothing
+		return c, fmt.Errorf("settings: %w", err)
+	}
 	return c, nil
 }
 
@@ -69,7 +74,6 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 	if err != nil {
 		return err
 	}
-	config.authority = s.Engine.config(store.Embedded())
 	config.authority.Address, config.authority.Node = s.Address, s.Node
 	if s.Node == "" {
 		if config.authority.Node, err = os.Hostname(); err != nil {
@@ -78,6 +82,9 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 	}
 	n, err := newNode(e.ctx, config, store, e.clock, e.log)
 	if err != nil {
+		if written { // it will not be said again
+			e.log.Warn("admin key written", "file", file)
+		}
 		return err
 	}
 	up := serving{Store: s.Store.String(), Address: n.address()}
