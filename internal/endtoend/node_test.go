@@ -250,3 +250,12 @@ func audited(t *testing.T, store string, quiescent bool, against ...string) {
 		t.Errorf("audit: exit %d\n%s", r.code, r.output)
 	}
 }
+
+// pay reserves and commits 400 000 micros.
+func pay(t *testing.T, c *purser.Client, account string) {
+	t.Helper()
+	h := reserve(t, c, account)
+	if _, err := h.Commit(t.Context(), purser.Used("input_tokens", 100), purser.Used("output_tokens", 100)); err != nil {
+		t.Fatalf("commit: %v", err)
+	}
+}
