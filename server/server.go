@@ -186,7 +186,7 @@ func (s *Server) register() {
 		Denials: &interceptor.Sampler{First: d.Limits.LogFirst, Every: d.Limits.LogEvery},
 	})
 	purserv1.RegisterCatalogServiceServer(s.grpc, &catalog.Service{Desk: desk, Store: d.Store})
-	purserv1.RegisterAccountServiceServer(s.grpc, &account.Service{Desk: desk, Store: d.Store, Waiter: d.Authority, Random: d.Random})
+	purserv1.RegisterAccountServiceServer(s.grpc, &account.Service{Desk: desk, Store: d.Store, Meters: d.Store, Waiter: d.Authority, Random: d.Random})
 	purserv1.RegisterKeyServiceServer(s.grpc, &key.Service{Desk: desk, Store: d.Store, Random: d.Random})
 	purserv1.RegisterUsageServiceServer(s.grpc, &usage.Service{Store: d.Store, Accounts: d.Store})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)

@@ -3,6 +3,7 @@ package account
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
@@ -21,12 +22,28 @@ func (s *Service) PutBudget(ctx context.Context, req *purserv1.PutBudgetRequest)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkUnit(ctx, req.GetUnit()); err != nil {
+		return nil, err
+	}
 	b, err := s.Store.PutBudget(ctx, m, fromAPIPutBudget(req), etag)
 	if err != nil {
 		return nil, err
 	}
 	s.Desk.Written(ctx, m)
 	return &purserv1.PutBudgetResponse{Budget: ToAPIBudget(&b)}, nil
+}
+
+// checkUnit refuses a meter that nothing is measured in: a budget on it would never count.
+func (s *Service) checkUnit(ctx context.Context, unit string) error {
+	if unit == quota.UnitCredits {
+		return nil
+	}
+	c, err := s.Meters.Catalogue(ctx)
+	if err != nil || c.MeterKnown(unit) {
+		return err
+	}
+	return &quota.Error{Reason: quota.ReasonUnitUnknown, NotApplied: true, Meta: map[string]string{"meter": unit},
+		Message: fmt.Sprintf("meter %q is not one that any feature is measured in", unit)}
 }
 
 // ListBudgets see the contract. An account has few budgets; they come with its profile.

@@ -16,11 +16,17 @@ type Waiter interface {
 	AwaitRevision(ctx context.Context, revision int64) error
 }
 
+// Meters knows what is measured; a budget names a meter that exists.
+type Meters interface {
+	Catalogue(ctx context.Context) (*quota.Catalogue, error)
+}
+
 // Service implements purserv1.AccountServiceServer. Requests were validated before.
 type Service struct {
 	purserv1.UnimplementedAccountServiceServer
 	Desk   *admin.Desk
 	Store  quota.AccountStore
+	Meters Meters
 	Waiter Waiter
 	Random io.Reader // cryptographic: ids of grants that the caller gave none
 }

@@ -269,7 +269,7 @@ func toAPIWarnings(ws []quota.Warning) []*purserv1.Warning {
 			Cap:    w.Cap,
 			Taken:  w.Used,
 		}
-		if w.Used >= w.Cap {
+		if w.Used > w.Cap {
 			out[i].Reason = purserv1.WarningReason_WARNING_REASON_OVER_CAP
 		}
 	}

@@ -43,7 +43,7 @@ func TestReservationToAPI(t *testing.T) {
 		Partial: true, Exhausted: true,
 		Remaining: []quota.Remaining{{Level: quota.Level{Account: "acme"}, Amount: -3}},
 		Warnings: []quota.Warning{
-			{Level: quota.Level{Account: "acme", Limit: "day"}, Used: 9, Cap: 10}, {Level: quota.Level{Account: "acme", Limit: "month"}, Used: 10, Cap: 10}},
+			{Level: quota.Level{Account: "acme", Limit: "day"}, Used: 9, Cap: 10}, {Level: quota.Level{Account: "acme", Limit: "month"}, Used: 11, Cap: 10}},
 	})
 	res := out.GetReservation()
 	if out.GetDecision() != purserv1.Decision_DECISION_ALLOWED || out.GetDenial() != nil || !out.GetReplayed() {
@@ -57,7 +57,7 @@ func TestReservationToAPI(t *testing.T) {
 		t.Errorf("remaining %v", rem)
 	}
 	if w := out.GetWarnings(); w[0].GetReason() != purserv1.WarningReason_WARNING_REASON_NEAR_CAP ||
-		w[1].GetReason() != purserv1.WarningReason_WARNING_REASON_OVER_CAP || w[1].GetTaken() != 10 {
+		w[1].GetReason() != purserv1.WarningReason_WARNING_REASON_OVER_CAP || w[1].GetTaken() != 11 {
 		t.Errorf("warnings %v", w)
 	}
 }
@@ -108,7 +108,7 @@ func TestBalanceNamesOnlyBudgetsOfTheChain(t *testing.T) {
 	}
 	b := &quota.Balance{
 		Payer: "acme", Total: 5,
-		Grants: []quota.Pot{{ID: "g/late", Start: 2, End: quota.Never, Granted: 9}, {ID: "g/soon", Start: 1, End: 50, Spent: 1, Direct: 2}},
+		Grants: []quota.Pot{{ID: "g/late", Start: 2, End: quota.Never, Granted: 9}, {ID: "g/soon", Start: 1, End: 50, Escrowed: 4, Spent: 1, Direct: 2, Projected: 6}},
 		Windows: []quota.Pot{
 			{Kind: quota.PotBudget, Account: "team", Limit: "day", Selector: "bob", Start: 5, End: 6, Spent: 3, Escrowed: 1},
 			{Kind: quota.PotBudget, Account: "acme", Limit: "day", Start: 0, End: quota.Never},
@@ -118,7 +118,7 @@ func TestBalanceNamesOnlyBudgetsOfTheChain(t *testing.T) {
 		},
 	}
 	out := toAPIBalance(b, p)
-	if g := out.GetGrants(); len(g) != 2 || g[0].GetGrant().GetId() != "soon" || g[0].GetSpentMicros() != 3 || g[1].GetGrant().GetId() != "late" {
+	if g := out.GetGrants(); len(g) != 2 || g[0].GetGrant().GetId() != "soon" || g[0].GetSpentMicros() != 6 || g[0].GetEscrowedMicros() != 1 || g[1].GetGrant().GetId() != "late" {
 		t.Errorf("grants %v", g)
 	}
 	if g := b.Grants[0].ID; g != "g/late" {

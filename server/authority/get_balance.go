@@ -47,8 +47,11 @@ func toAPIBalance(b *quota.Balance, p *quota.Profile) *purserv1.GetBalanceRespon
 	})
 	for i := range grants {
 		g := &grants[i]
+		// What is settled stays in an allotment until that closes; the projector knows it earlier
+		// (R21), and never counts more than the row does.
 		out.Grants = append(out.Grants, &purserv1.GrantBalance{
-			Grant: account.ToAPIGrant(g), AvailableMicros: g.Available, EscrowedMicros: g.Escrowed, SpentMicros: g.Spent + g.Direct,
+			Grant: account.ToAPIGrant(g), AvailableMicros: g.Available,
+			EscrowedMicros: max(g.Escrowed+g.Spent+g.Direct-g.Projected, 0), SpentMicros: g.Projected,
 		})
 	}
 	for i := range b.Windows {
