@@ -38,6 +38,7 @@ type Authority struct {
 	draining  atomic.Bool
 	mourning  atomic.Int64 // until then, dead incarnations may have something out
 	returns   comings
+	trouble   atomic.Pointer[quota.Error] // why the last flush failed; nil = it did not
 
 	engine  atomic.Pointer[engine]    // the one that issues
 	former  atomic.Pointer[[]*engine] // those before it that still settle (R30)

@@ -30,7 +30,11 @@ func (a *Authority) flushLoop(ctx context.Context, l *lane) {
 			return
 		case err == nil:
 			wait = backoffFirst
+			a.trouble.Store(nil)
 		default: // unknown or unavailable: the same batch again (R5)
+			if known, ok := errors.AsType[*quota.Error](err); ok {
+				a.trouble.Store(known)
+			}
 			a.deps.Logger.Warn("flush will be sent again", "lane", l.journal.Lane(), "batch", no, "error", err)
 			if !sleep(ctx, wait) {
 				return

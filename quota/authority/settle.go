@@ -188,7 +188,7 @@ func (a *Authority) settle(ctx context.Context, x *settlement, charge []int64) (
 		select {
 		case <-p.Reply.(*reply).done:
 		case <-ctx.Done():
-			return quota.Receipt{}, unknownOutcome(ctx)
+			return quota.Receipt{}, a.unknownOutcome(ctx)
 		}
 		receipt, again, err := conclude(&x.rec, p, mine)
 		if !again {
@@ -198,12 +198,18 @@ func (a *Authority) settle(ctx context.Context, x *settlement, charge []int64) (
 	}
 }
 
-func unknownOutcome(ctx context.Context) error {
+// unknownOutcome is the answer to who has waited long enough. It says what is wrong with the
+// store if that is known: a full disk is somebody's to mend.
+func (a *Authority) unknownOutcome(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
+	why := "the store did not answer in time"
+	if e := a.trouble.Load(); e != nil {
+		why = e.Message
+	}
 	return &quota.Error{Reason: quota.ReasonOutcomeUnknown, RetryAfter: time.Second, Err: ctx.Err(),
-		Message: "the store did not answer in time; the settlement may still land: send the same request again, here or to another node"}
+		Message: why + "; the settlement may still land: send the same request again, here or to another node"}
 }
 
 // enqueue puts a settlement where it becomes durable. mine says that the Pending is this
