@@ -43,7 +43,7 @@ func (a *Authority) drawLoop(ctx context.Context) error {
 func (a *Authority) draw(ctx context.Context, w *draw) {
 	start := a.deps.Clock.Now()
 	var drawn []quota.Drawn
-	err := a.untilKnown(ctx, func(ctx context.Context) (err error) {
+	err := a.uncontended(ctx, func(ctx context.Context) (err error) {
 		drawn, err = a.deps.Store.Draw(ctx, w.Draw.Draw)
 		return err
 	})
@@ -66,6 +66,22 @@ func (a *Authority) endDraw(w *draw, drawn []quota.Drawn, err error) {
 	delete(w.shard.draws, w.Payer())
 	w.err = err
 	close(w.done)
+}
+
+// contendedTries is how often a draw that lost against others is tried again, beyond what the
+// store tried, before those who wait for it are told.
+const contendedTries = 5
+
+// uncontended is untilKnown that does not give up at the first CONTENTION.
+func (a *Authority) uncontended(ctx context.Context, send func(context.Context) error) error {
+	wait := backoffFirst
+	for try := 1; ; try++ {
+		err := a.untilKnown(ctx, send)
+		if !errors.Is(err, quota.ReasonContention) || try == contendedTries || !sleep(ctx, wait) {
+			return err
+		}
+		wait = min(2*wait, backoffMost)
+	}
 }
 
 // untilKnown sends a keyed write again while its outcome is unknown. It gives up only when

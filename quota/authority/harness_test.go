@@ -159,26 +159,42 @@ func second[A any](_ A, err error) error { return err }
 // account makes an account on plan pro under parent, with credits (micros) if it pays itself.
 func (n *node) account(id, parent string, credits int64) {
 	n.t.Helper()
+	n.newAccount(id, parent, credits)
+	must(n.t, 0, n.Refresh(n.t.Context()))
+}
+
+// newAccount is account before the node was told.
+func (n *node) newAccount(id, parent string, credits int64) {
+	n.t.Helper()
 	ctx, s := n.t.Context(), n.store
 	must(n.t, 0, second(s.CreateAccount(ctx, mutation(), quota.Account{ID: id, Parent: parent, TimeZone: "UTC"})))
 	must(n.t, 0, second(s.Subscribe(ctx, mutation(), id, authz.PlanRef{ID: "pro"})))
 	if credits > 0 {
-		n.grant(id, "first", credits)
+		n.newGrant(id, "first", credits)
 	}
-	must(n.t, 0, n.Refresh(ctx))
 }
 
 func (n *node) grant(account, id string, credits int64) {
 	n.t.Helper()
+	n.newGrant(account, id, credits)
+	must(n.t, 0, n.Refresh(n.t.Context()))
+}
+
+func (n *node) newGrant(account, id string, credits int64) {
+	n.t.Helper()
 	must(n.t, 0, second(n.store.CreateGrant(n.t.Context(), mutation(), account, quota.Pot{ID: quota.GrantPotID(account + "-" + id),
 		Kind: quota.PotWallet, GrantKind: quota.GrantPurchased, Granted: credits, Start: 0, End: quota.Never})))
-	must(n.t, 0, n.Refresh(n.t.Context()))
 }
 
 func (n *node) budget(b quota.Budget) {
 	n.t.Helper()
-	must(n.t, 0, second(n.store.PutBudget(n.t.Context(), mutation(), b, 0)))
+	n.newBudget(b)
 	must(n.t, 0, n.Refresh(n.t.Context()))
+}
+
+func (n *node) newBudget(b quota.Budget) {
+	n.t.Helper()
+	must(n.t, 0, second(n.store.PutBudget(n.t.Context(), mutation(), b, 0)))
 }
 
 func gate() *authz.Principal { return &authz.Principal{Name: "gateway", Role: authz.RoleGate} }

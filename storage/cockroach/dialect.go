@@ -108,7 +108,12 @@ func (d dialect) setup() []string {
 	if d.cockroach {
 		return nil
 	}
-	return []string{`SET idle_in_transaction_session_timeout = 10000`}
+	return []string{
+		`SET idle_in_transaction_session_timeout = 10000`,
+		// A sequential scan, which the planner prefers on small tables, locks the whole table for
+		// PostgreSQL's conflict detection: every two draws at once would then be a 40001.
+		`SET enable_seqscan = off`,
+	}
 }
 
 // racedDDL reports whether code is what the loser of two concurrent migrations may see: the
