@@ -91,8 +91,8 @@ type ReaperStore interface {
 	// self. Only a node that was not blind may call it (R30).
 	MarkDead(ctx context.Context, self string, skew time.Duration) (int, error)
 	// BuryPredecessors marks every LIVE incarnation but self DEAD at once and writes
-	// close_after = now + hold where it is not yet written. Only the holder of the embedded
-	// store's file lock may call it (R29).
+	// close_after = now + hold where it is not yet written, or more if the dead one promised
+	// more (R31). Only the holder of the embedded store's file lock may call it (R29).
 	BuryPredecessors(ctx context.Context, self string, hold time.Duration) error
 	// Closable lists lanes of DEAD or DRAINED incarnations whose time has come and that are
 	// not CLOSED, with 2*skew on top (0 for the embedded store and for DRAINED).

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/storage/cockroach"
@@ -78,8 +79,11 @@ func (u storeURL) openReadOnly(ctx context.Context, log *slog.Logger, c clock) (
 	if path, ok := u.path(); ok {
 		return sqlite.Open(ctx, sqlite.Options{Path: path, Clock: c.unixNano, Logger: log, ReadOnly: true})
 	}
-	return cockroach.Open(ctx, cockroach.Options{URL: string(u), Logger: log})
+	return cockroach.Open(ctx, cockroach.Options{URL: string(u), Logger: log, StatementTimeout: auditTimeout})
 }
+
+// auditTimeout bounds one statement of a reader that streams whole tables.
+const auditTimeout = time.Hour
 
 // migrate brings the schema to this program's.
 func (u storeURL) migrate(ctx context.Context) error {

@@ -19,6 +19,7 @@ import (
 	"github.com/purser-io/purser/authz"
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/escrow"
 	"github.com/purser-io/purser/server/caller"
 	"github.com/purser-io/purser/server/grpcerr"
 	"github.com/purser-io/purser/server/interceptor"
@@ -289,4 +290,11 @@ func TestRecover(t *testing.T) {
 	if !strings.Contains(out.String(), "boom") || !strings.Contains(out.String(), "interceptor_test.go") {
 		t.Errorf("the log lacks the panic or its stack: %q", out.String())
 	}
+	defer func() {
+		if _, ok := recover().(escrow.Violation); !ok {
+			t.Error("a broken invariant was recovered from")
+		}
+	}()
+	_, err = call(t.Context(), unary, "/m", nil, func(context.Context, any) (any, error) { panic(escrow.Violation("I4")) })
+	t.Errorf("a broken invariant was answered with %v", err)
 }
