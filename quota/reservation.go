@@ -32,7 +32,7 @@ type Request struct {
 	Candidates []string // features in order of preference
 	Estimates  []Estimate
 	TTL        time.Duration // 0 = DefaultTTL, or M0 if that is less
-	Labels     label.Set // as sent; the key's are merged over them
+	Labels     label.Set     // as sent; the key's are merged over them
 }
 
 // DenialReason says why not: the first of the decision order (design §4.8) that fails.
@@ -64,10 +64,12 @@ func (r DenialReason) String() string {
 
 // Level names the limit that a denial, warning or remainder is about.
 type Level struct {
-	Account  string // whose limit
-	Limit    string // budget or quota id; "" = the wallet
-	Selector string // label value of a budget
-	Unit     string // UnitCredits or a meter
+	Kind     PotKind // 0 = no pot: the account itself
+	Account  string  // whose limit
+	Limit    string  // budget or quota id; "" = the wallet
+	LabelKey string  // of a budget's selector
+	Selector string  // label value of a budget
+	Unit     string  // UnitCredits or a meter
 }
 
 // Denial is a normal answer that says no.

@@ -208,7 +208,7 @@ func (b *claims) quota(q *authz.Quota) {
 		return
 	}
 	w := quota.WindowPot{Kind: quota.PotQuota, Account: b.acc.owner, Limit: q.ID, Unit: q.Meter, Window: q.Window, Cap: q.Limit}
-	b.add(w, m, q.Limit, 0)
+	b.add(w, "", m, q.Limit, 0)
 }
 
 func (b *claims) budget(g *quota.Budget) {
@@ -233,7 +233,7 @@ func (b *claims) budget(g *quota.Budget) {
 			warn = g.Cap
 		}
 	}
-	b.add(w, m, g.Cap, warn)
+	b.add(w, g.LabelKey, m, g.Cap, warn)
 }
 
 // selects reports whether a budget applies to the request's labels, and its selector's value.
@@ -248,9 +248,9 @@ func (b *claims) selects(g *quota.Budget) (selector string, ok bool) {
 	return value, true
 }
 
-func (b *claims) add(w quota.WindowPot, meter int, limit, warn int64) {
+func (b *claims) add(w quota.WindowPot, label string, meter int, limit, warn int64) {
 	w.Start, w.End = b.call.calendar.Bounds(w.Window, b.now, b.acc.zoneOf(w.Account))
-	b.candidate.Claims = append(b.candidate.Claims, escrow.Claim{Kind: w.Kind, Window: w, Meter: meter, Limit: limit, WarnAt: warn})
+	b.candidate.Claims = append(b.candidate.Claims, escrow.Claim{Kind: w.Kind, Window: w, Label: label, Meter: meter, Limit: limit, WarnAt: warn})
 }
 
 // hashKey stands for an idempotency key of a principal and account (R53); content for all the

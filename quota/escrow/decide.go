@@ -14,6 +14,7 @@ import (
 type Claim struct {
 	Kind   quota.PotKind
 	Window quota.WindowPot // unless the wallet; Cap is Never if the limit is soft
+	Label  string          // key of the budget's selector, "" if it has none
 	Meter  int             // index of the meter counted; -1 = credits
 	Limit  int64           // the limit as written, soft or hard; 0 = none to warn about
 	WarnAt int64           // warn when more than this is used; 0 = never
@@ -252,7 +253,7 @@ func (s *Shard) deny(now int64, k *Candidate, i int, out *Result) {
 	}
 	d.Level = level(c, k, out.payer.id)
 	d.Shortfall = max(need-f.usable, 0)
-	unspent := f.pool.elsewhere() + f.pool.heldAll() + f.pool.freeAll() + f.pool.left()
+	unspent := f.pool.out() + f.pool.heldAll() + f.pool.freeAll() + f.pool.left()
 	d.Transient = unspent >= need
 	d.Affordable = affordable(k, c, f.usable)
 	if !d.Transient && c.Kind != quota.PotWallet && c.Window.End != quota.Never {
@@ -286,9 +287,10 @@ func affordable(k *Candidate, c *Claim, usable int64) []quota.Quantity {
 
 func level(c *Claim, k *Candidate, payer string) quota.Level {
 	if c.Kind == quota.PotWallet {
-		return quota.Level{Account: payer}
+		return quota.Level{Kind: quota.PotWallet, Account: payer}
 	}
-	return quota.Level{Account: c.Window.Account, Limit: c.Window.Limit, Selector: c.Window.Selector, Unit: c.unit(k.Meters)}
+	return quota.Level{Kind: c.Kind, Account: c.Window.Account, Limit: c.Window.Limit, LabelKey: c.Label,
+		Selector: c.Window.Selector, Unit: c.unit(k.Meters)}
 }
 
 // remark notes what the wallet is asked for, soft-limit warnings, what is left of limiting
@@ -307,7 +309,7 @@ func (s *Shard) remark(k *Candidate, out *Result) {
 		}
 		want, ok := k.amount(c, k.Want)
 		limiting := !ok || want > f.usable
-		if limiting && f.pool.left() == 0 && f.pool.elsewhere() == 0 {
+		if limiting && f.pool.left() == 0 && f.pool.out() == 0 {
 			out.Exhausted = true
 		}
 		if limiting || c.Kind == quota.PotWallet {

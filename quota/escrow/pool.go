@@ -108,6 +108,16 @@ func (p *pool) heldAll() int64 {
 // elsewhere is what other nodes have out, as last seen.
 func (p *pool) elsewhere() int64 { return max(p.seen.escrowed-p.own, 0) }
 
+// out is what is neither here nor in the pot, and may come back: on other nodes, or on its
+// way home from this one.
+func (p *pool) out() int64 {
+	sum := p.elsewhere()
+	for _, a := range p.allotments {
+		sum += a.returning
+	}
+	return sum
+}
+
 // left is what the pot had, as last seen: credits, or what its cap leaves.
 func (p *pool) left() int64 {
 	if p.key.kind == quota.PotWallet {

@@ -173,7 +173,7 @@ func toAPIDenial(r *quota.Request, d *quota.Denial) *purserv1.Denial {
 		Reason:     purserv1.DenialReason(d.Reason),
 		Kind:       purserv1.DenialKind_DENIAL_KIND_FIRM,
 		Feature:    r.Candidates[0],
-		Level:      toAPILevel(&d.Level, denialLevel(d.Reason)),
+		Level:      toAPILevel(&d.Level),
 		Shortfall:  d.Shortfall,
 		Unit:       d.Level.Unit,
 		Affordable: toAPIQuantities(d.Affordable),
@@ -208,21 +208,10 @@ func toAPIDenial(r *quota.Request, d *quota.Denial) *purserv1.Denial {
 	return out
 }
 
-// denialLevel is what sort of pot a denial is about.
-func denialLevel(r quota.DenialReason) purserv1.LevelKind {
-	switch r {
-	case quota.DeniedCredits:
-		return purserv1.LevelKind_LEVEL_KIND_WALLET
-	case quota.DeniedBudget:
-		return purserv1.LevelKind_LEVEL_KIND_BUDGET
-	case quota.DeniedQuota:
-		return purserv1.LevelKind_LEVEL_KIND_QUOTA
-	}
-	return purserv1.LevelKind_LEVEL_KIND_UNSPECIFIED
-}
-
-func toAPILevel(l *quota.Level, kind purserv1.LevelKind) *purserv1.Level {
-	return &purserv1.Level{Kind: kind, Account: l.Account, Limit: l.Limit, LabelValue: l.Selector}
+// toAPILevel: the kinds have the same numbers.
+func toAPILevel(l *quota.Level) *purserv1.Level {
+	return &purserv1.Level{Kind: purserv1.LevelKind(l.Kind), Account: l.Account, Limit: l.Limit,
+		LabelKey: l.LabelKey, LabelValue: l.Selector}
 }
 
 // words says a denial in a sentence for people.
@@ -264,7 +253,7 @@ func toAPIWarnings(ws []quota.Warning) []*purserv1.Warning {
 		w := &ws[i]
 		out[i] = &purserv1.Warning{
 			Reason: purserv1.WarningReason_WARNING_REASON_NEAR_CAP,
-			Level:  toAPILevel(&w.Level, purserv1.LevelKind_LEVEL_KIND_BUDGET),
+			Level:  toAPILevel(&w.Level),
 			Unit:   w.Level.Unit,
 			Cap:    w.Cap,
 			Taken:  w.Used,
@@ -283,16 +272,7 @@ func toAPIRemaining(rs []quota.Remaining) []*purserv1.Remaining {
 	out := make([]*purserv1.Remaining, len(rs))
 	for i := range rs {
 		r := &rs[i]
-		out[i] = &purserv1.Remaining{Level: toAPILevel(&r.Level, remainingLevel(&r.Level)), Unit: r.Level.Unit, Amount: max(r.Amount, 0)}
+		out[i] = &purserv1.Remaining{Level: toAPILevel(&r.Level), Unit: r.Level.Unit, Amount: max(r.Amount, 0)}
 	}
 	return out
-}
-
-// remainingLevel tells a wallet from a window. Whether a window is a budget's or a quota's
-// the level does not say; its id does.
-func remainingLevel(l *quota.Level) purserv1.LevelKind {
-	if l.Limit == "" {
-		return purserv1.LevelKind_LEVEL_KIND_WALLET
-	}
-	return purserv1.LevelKind_LEVEL_KIND_UNSPECIFIED
 }

@@ -41,9 +41,9 @@ func TestReservationToAPI(t *testing.T) {
 		Allowed: true, Replayed: true, Token: []byte("t"), Lane: 3, Sequence: 4, Nonce: 5, Feature: "large",
 		Granted: []quota.Quantity{{Meter: "out", Quantity: 8}}, Held: 100, ExpiresAt: int64(time.Hour), PriceVersion: 2,
 		Partial: true, Exhausted: true,
-		Remaining: []quota.Remaining{{Level: quota.Level{Account: "acme"}, Amount: -3}},
+		Remaining: []quota.Remaining{{Level: quota.Level{Kind: quota.PotWallet, Account: "acme"}, Amount: -3}},
 		Warnings: []quota.Warning{
-			{Level: quota.Level{Account: "acme", Limit: "day"}, Used: 9, Cap: 10}, {Level: quota.Level{Account: "acme", Limit: "month"}, Used: 11, Cap: 10}},
+			{Level: quota.Level{Kind: quota.PotBudget, Account: "acme", Limit: "day"}, Used: 9, Cap: 10}, {Level: quota.Level{Kind: quota.PotBudget, Account: "acme", Limit: "month"}, Used: 11, Cap: 10}},
 	})
 	res := out.GetReservation()
 	if out.GetDecision() != purserv1.Decision_DECISION_ALLOWED || out.GetDenial() != nil || !out.GetReplayed() {
@@ -63,7 +63,7 @@ func TestReservationToAPI(t *testing.T) {
 }
 
 func TestDenialToAPI(t *testing.T) {
-	budget := quota.Level{Account: "acme", Limit: "team-daily", Selector: "search"}
+	budget := quota.Level{Kind: quota.PotBudget, LabelKey: "team", Account: "acme", Limit: "team-daily", Selector: "search"}
 	cases := []struct {
 		denial                        quota.Denial
 		kind                          purserv1.DenialKind
@@ -77,11 +77,11 @@ func TestDenialToAPI(t *testing.T) {
 		{quota.Denial{Reason: quota.DeniedNoPrice, Subject: "out"}, 1, 0, "large", "acme", "out", "meter out of feature large has no price"},
 		{quota.Denial{Reason: quota.DeniedRate, RetryIn: time.Second, Transient: true}, 2, 0, "large", "acme", "",
 			"too much at a time for feature large; try again in 1s"},
-		{quota.Denial{Reason: quota.DeniedQuota, Level: quota.Level{Account: "acme", Limit: "daily", Unit: "requests"}, RetryIn: 90 * time.Minute},
+		{quota.Denial{Reason: quota.DeniedQuota, Level: quota.Level{Kind: quota.PotQuota, Account: "acme", Limit: "daily", Unit: "requests"}, RetryIn: 90 * time.Minute},
 			1, purserv1.LevelKind_LEVEL_KIND_QUOTA, "large", "acme", "requests", "quota daily of account acme is used up; try again in 1h30m0s"},
 		{quota.Denial{Reason: quota.DeniedBudget, Level: budget}, 1, purserv1.LevelKind_LEVEL_KIND_BUDGET, "large", "acme", "",
 			"budget team-daily of account acme is used up"},
-		{quota.Denial{Reason: quota.DeniedCredits, Level: quota.Level{Account: "root"}, Transient: true, RetryIn: time.Second}, 2,
+		{quota.Denial{Reason: quota.DeniedCredits, Level: quota.Level{Kind: quota.PotWallet, Account: "root"}, Transient: true, RetryIn: time.Second}, 2,
 			purserv1.LevelKind_LEVEL_KIND_WALLET, "large", "root", "", "account root has not enough credits; try again in 1s"},
 	}
 	r := &quota.Request{Account: "acme", Candidates: []string{"large", "small"}}
