@@ -1,0 +1,200 @@
+package escrow
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/quotatest"
+	"github.com/purser-io/purser/quota/token"
+)
+
+// call is a client's commit or release.
+type call struct {
+	p       *proc
+	token   *quotatest.Issued
+	rec     quota.Record
+	charge  []int64
+	foreign bool
+	joined  []*call
+}
+
+// settle brings a call to a journal: the owner's if that is here, else the guest lane.
+func (c *call) settle() {
+	if e := c.p.owner(c.rec.Lane); e != nil && !c.foreign {
+		s := e.shards[ShardOf(c.rec.Sequence)]
+		status, x := s.Settle(c.rec.SettledAt, c.rec, c.charge, c)
+		switch {
+		case status == Enqueue:
+			e.own.Push(x)
+			if c.p.w.mutant.freeEarly {
+				x.Fate.Verdict = quota.VerdictApplied
+				s.Settled(x)
+			}
+			return
+		case status == Underway && x.Reply != nil:
+			x.Reply.(*call).joined = append(x.Reply.(*call).joined, c)
+			return
+		}
+	}
+	rec := c.rec
+	rec.Held, rec.Slots = strangerSlots(&c.token.Token, c.charge)
+	c.p.toGuest(&Pending{Record: rec, Reply: c})
+}
+
+// owner is the engine of this process whose lane it is, while that can be written to.
+func (p *proc) owner(l quota.LaneID) *engine {
+	for _, e := range p.engines {
+		if e.lane == l && !e.own.Closed() {
+			return e
+		}
+	}
+	return nil
+}
+
+func (p *proc) toGuest(x *Pending) {
+	if g := p.current().guest; !g.Closed() {
+		g.Push(x)
+		return
+	}
+	p.orphans = append(p.orphans, x)
+}
+
+// strangerSlots splits a charge over the parts in the token.
+func strangerSlots(t *token.Token, charge []int64) (held int64, slots []quota.Slot) {
+	slots = make([]quota.Slot, len(t.Slots))
+	for i := range t.Slots {
+		from, to := &t.Slots[i], &slots[i]
+		to.Kind, to.Unit, to.Pot, to.Charge = quota.PotKind(from.Kind), from.Unit, from.PotID, charge[i]
+		if len(from.Parts) > 0 {
+			to.Anchor = quota.AllotmentNo(from.Parts[0].Allotment)
+		}
+		rest := charge[i]
+		for _, part := range from.Parts {
+			if to.Kind == quota.PotWallet {
+				held += part.Amount
+			}
+			if used := min(rest, part.Amount); used > 0 {
+				to.Parts = append(to.Parts, token.Part{Allotment: part.Allotment, Amount: used})
+				rest -= used
+			}
+		}
+		to.Uncovered = rest
+	}
+	return held, slots
+}
+
+func records(batch []*Pending) []quota.Record {
+	out := make([]quota.Record, len(batch))
+	for i, x := range batch {
+		out[i] = x.Record
+	}
+	return out
+}
+
+// flush sends the own lane's batch.
+func (e *engine) flush() {
+	if e.own.Closed() {
+		return
+	}
+	no, batch := e.own.Batch()
+	if len(batch) == 0 {
+		return
+	}
+	res, err := e.p.w.db.Append(context.Background(), e.lane, no, records(batch))
+	var done []*Pending
+	switch {
+	case errors.Is(err, quota.ReasonInvariantViolated):
+		e.p.w.db.Oracle.Violate("%s", err.(*quota.Error).Message)
+	case unknown(err) && e.p.w.mutant.unknownIsFailure:
+		e.fail()
+	case err != nil: // the same batch again (R5)
+	case res.Applied:
+		done = e.own.Applied()
+	case res.Fenced:
+		e.stranded(e.own.Fenced())
+	default:
+		done = e.own.Refused(res.Winners)
+	}
+	for _, x := range done {
+		e.finish(x)
+	}
+}
+
+// fail is what R5 forbids: it takes an unknown outcome for "not applied".
+func (e *engine) fail() {
+	for _, x := range e.own.land() {
+		x.Fate.Verdict = quota.VerdictSettled
+		e.shards[ShardOf(x.Record.Sequence)].Settled(x)
+		if c, ok := x.Reply.(*call); ok && c.rec.Kind == quota.Committed {
+			e.p.w.db.Oracle.Refused(c.token.Key)
+		}
+	}
+}
+
+// flushGuest sends the guest lane's batch.
+func (e *engine) flushGuest() {
+	if e.guest.Closed() {
+		return
+	}
+	no, batch := e.guest.Batch()
+	if len(batch) == 0 {
+		return
+	}
+	fates, used, err := e.p.w.db.Settle(context.Background(), e.stray, no, records(batch))
+	switch {
+	case fencedOff(err):
+		e.stranded(e.guest.Fenced())
+	case err == nil:
+		for _, x := range e.guest.Judged(fates, used) {
+			e.finish(x)
+		}
+	}
+}
+
+// stranded settles what a fenced lane left over (R26).
+func (e *engine) stranded(rest []*Pending) {
+	e.lose()
+	for _, x := range rest {
+		x.Detach()
+		if x.Record.Kind == quota.Committed {
+			e.p.toGuest(x)
+			continue
+		}
+		x.Fate = quota.Settlement{Verdict: quota.VerdictDropped}
+		e.finish(x)
+	}
+}
+
+// finish tells the shard and the callers what became of a settlement.
+func (e *engine) finish(x *Pending) {
+	fate := x.Fate
+	fate.Entry.Parts = slices.Clone(fate.Entry.Parts)
+	if x.Local() {
+		e.shards[ShardOf(x.Record.Sequence)].Settled(x)
+	}
+	if c, ok := x.Reply.(*call); ok {
+		c.conclude(fate)
+		for _, j := range c.joined {
+			j.conclude(fate)
+		}
+		c.joined = nil
+	}
+}
+
+// conclude answers one client.
+func (c *call) conclude(fate quota.Settlement) {
+	o, e := c.p.w.db.Oracle, &fate.Entry
+	switch {
+	case fate.Verdict == quota.VerdictDropped, fate.Verdict == quota.VerdictTooOld:
+		// nothing was done by this call, and nothing is said of others
+	case e.Kind == quota.Committed, c.rec.Kind == quota.Released:
+		o.Acknowledged(c.token.Key, e)
+	case e.Kind == quota.Expired, c.rec.Delivered:
+		c.foreign = true
+		c.settle()
+	default:
+		o.Refused(c.token.Key)
+	}
+}
