@@ -51,6 +51,9 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Cleanup(func() {
 		p.signal(t, syscall.SIGKILL)
 		p.wait(t)
+		if t.Failed() {
+			t.Logf("process %d wrote:\n%.20000s", cmd.Process.Pid, p.out)
+		}
 	})
 	return p
 }

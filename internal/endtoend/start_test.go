@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	_ "modernc.org/sqlite" // the driver that meddles with files below
-
 	"github.com/purser-io/purser/internal/testdb"
 )
 
