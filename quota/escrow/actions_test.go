@@ -324,8 +324,9 @@ func (w *world) credits() {
 	w.newGrant(payer, int64(20+w.pick(200, "amount")), end)
 }
 
-// checkDenial asserts I9 of a denial for want of credits: if it is FIRM, there was a moment
-// not long ago when all the credit of the payer was less than what was asked at least.
+// checkDenial asserts I9 of a denial for want of credits: if it is FIRM, what the payer had
+// not long ago, in its pots at one moment and free on nodes at another, was less than what
+// was asked at least. The moments differ because a node remembers what it saw of the pots.
 func (w *world) checkDenial(r *Request, out *Result) {
 	d := &out.Denial
 	if d.Transient || d.Reason != quota.DeniedCredits {
@@ -337,19 +338,19 @@ func (w *world) checkDenial(r *Request, out *Result) {
 		floor[0] = k.Min[0]
 	}
 	need, _ := pricing.Total(k.Rates, floor)
-	least := w.creditOf(r.Payer)
+	pots, free := w.creditOf(r.Payer)
 	for _, s := range w.credit[r.Payer] {
-		least = min(least, s.amount)
+		pots, free = min(pots, s.pots), min(free, s.free)
 	}
-	if least >= need {
-		w.db.Oracle.Violate("I9: %s was firmly denied %d, it never had less than %d", r.Payer, need, least)
+	if pots+free >= need {
+		w.db.Oracle.Violate("I9: %s was firmly denied %d, it never had less than %d", r.Payer, need, pots+free)
 	}
 }
 
 // creditOf is what a payer has in its grants and free on nodes that may issue. What is out of
 // a voided grant is nobody's credit any more.
-func (w *world) creditOf(payer string) int64 {
-	sum := w.db.Wallet(payer, w.db.Now)
+func (w *world) creditOf(payer string) (pots, free int64) {
+	pots = w.db.Wallet(payer, w.db.Now)
 	for _, p := range w.procs {
 		for _, e := range p.engines {
 			for _, s := range e.shards {
@@ -359,13 +360,13 @@ func (w *world) creditOf(payer string) int64 {
 				}
 				for _, a := range x.wallet.allotments {
 					if w.db.Spendable(e.lane, a.number) {
-						sum += a.free
+						free += a.free
 					}
 				}
 			}
 		}
 	}
-	return sum
+	return pots, free
 }
 
 // observe keeps the credit figures of the last while.
@@ -376,7 +377,8 @@ func (w *world) observe() {
 		for len(kept) > 0 && kept[0].at < w.db.Now-while {
 			kept = kept[1:]
 		}
-		w.credit[payer] = append(kept, sample{w.db.Now, w.creditOf(payer)})
+		pots, free := w.creditOf(payer)
+		w.credit[payer] = append(kept, sample{w.db.Now, pots, free})
 	}
 }
 

@@ -57,7 +57,7 @@ type suspension struct {
 	revision int64
 }
 
-type sample struct{ at, amount int64 }
+type sample struct{ at, pots, free int64 }
 
 // proc is a process: its current engine, and former ones that only settle.
 type proc struct {
