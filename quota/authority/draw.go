@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/escrow"
 )
 
 const (
@@ -16,6 +17,88 @@ const (
 	backoffFirst = 5 * time.Millisecond
 	backoffMost  = 500 * time.Millisecond
 )
+
+// draw is a draw under way, with those who wait for it.
+type draw struct {
+	*escrow.Draw
+	shard   *shard
+	engine  *engine
+	waiters int
+	done    chan struct{}
+	err     error
+}
+
+// drawFor starts the draw for a short request, or joins the one under way. Call it under the
+// shard lock.
+func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, error) {
+	if w, ok := sh.draws[c.req.Payer]; ok {
+		if w.waiters >= a.cfg.MaxWaiters {
+			return nil, overloaded("as many requests as may wait for this payer's credits do")
+		}
+		w.waiters++
+		sh.core.Join(&c.res)
+		return w, nil
+	}
+	d := sh.core.BeginDraw(now, e.id, &c.res)
+	if d == nil {
+		return nil, overloaded("the windows asked for have just ended")
+	}
+	w := &draw{Draw: d, shard: sh, engine: e, waiters: 1, done: make(chan struct{})}
+	sh.draws[c.req.Payer] = w
+	if !a.submit(w) {
+		a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
+	}
+	return w, nil
+}
+
+// await waits for a draw; a policy change met by it asks for another round.
+func (a *Authority) await(ctx context.Context, w *draw, acc *account) error {
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	switch {
+	case errors.Is(w.err, quota.ReasonPolicyChanged):
+		a.accounts.drop(acc)
+		return nil
+	case errors.Is(w.err, quota.ReasonFenced):
+		return nil // issuing finds the next incarnation, or says why not
+	}
+	return nothingHeld(w.err)
+}
+
+// nothingHeld says of a failed draw what is true of every failed reserve: it is definite
+// (R52), even if the draw itself may have happened; then its lane's closing returns it.
+func nothingHeld(err error) error {
+	var e *quota.Error
+	if err == nil || !errors.As(err, &e) {
+		return err
+	}
+	definite := *e
+	definite.NotApplied = true
+	if e.Reason == quota.ReasonOutcomeUnknown {
+		definite.Reason = quota.ReasonStoreUnavailable
+	}
+	return &definite
+}
+
+// drawAhead starts draws for pools that run low, before anyone has to wait. Call it under the
+// shard lock.
+func (a *Authority) drawAhead(sh *shard, e *engine, now int64) {
+	for {
+		d := sh.core.BeginAhead(now, e.id)
+		if d == nil {
+			return
+		}
+		w := &draw{Draw: d, shard: sh, engine: e, done: make(chan struct{})}
+		sh.draws[d.Payer()] = w
+		if !a.submit(w) {
+			a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
+			return
+		}
+	}
+}
 
 // submit hands a draw to the workers; false if their queue is full.
 func (a *Authority) submit(w *draw) bool {
