@@ -160,7 +160,7 @@ func (s *Shard) try(now int64, r *Request, index int, quote bool, out *Result) S
 		return Denied
 	}
 	out.Denial = quota.Denial{}
-	s.remark(k, out)
+	s.remark(now, k, out)
 	if !quote {
 		s.hold(now, r, k, out)
 	}
@@ -295,7 +295,7 @@ func level(c *Claim, k *Candidate, payer string) quota.Level {
 
 // remark notes what the wallet is asked for, soft-limit warnings, what is left of limiting
 // pots, and whether the grant is the last one (R42).
-func (s *Shard) remark(k *Candidate, out *Result) {
+func (s *Shard) remark(now int64, k *Candidate, out *Result) {
 	out.Exhausted, out.Held = false, 0
 	for i := range out.fits {
 		c, f := &k.Claims[i], &out.fits[i]
@@ -309,7 +309,7 @@ func (s *Shard) remark(k *Candidate, out *Result) {
 		}
 		want, ok := k.amount(c, k.Want)
 		limiting := !ok || want > f.usable
-		if limiting && f.pool.left() == 0 && f.pool.out() == 0 {
+		if limiting && f.pool.left() == 0 && f.pool.out() == 0 && f.pool.usable(now, -1) == f.usable { // else parts were short (R24)
 			out.Exhausted = true
 		}
 		if limiting || c.Kind == quota.PotWallet {

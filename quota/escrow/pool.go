@@ -73,7 +73,7 @@ type payer struct {
 	drawing bool
 }
 
-// usable sums what the first parts allotments can give now.
+// usable sums what the first parts allotments can give now; a negative number means all.
 func (p *pool) usable(now int64, parts int) int64 {
 	var sum int64
 	for _, a := range p.allotments {
