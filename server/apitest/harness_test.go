@@ -83,26 +83,29 @@ func onSQLite() backend {
 }
 
 // copies makes PostgreSQL stores out of one whose schema is there already: migrating each
-// would take longer than the tests.
-func copies(t *testing.T) func(testing.TB) quota.Store {
-	t.Helper()
-	first := testdb.PostgreSQL(t)
-	if err := cockroach.Migrate(t.Context(), first); err != nil {
-		t.Fatalf("migrate: %v", err)
-	}
-	template, err := url.Parse(first)
-	if err != nil {
-		t.Fatalf("parse %q: %v", first, err)
-	}
+// would take longer than the tests. The first is made when it is asked for.
+func copies(parent *testing.T) func(testing.TB) quota.Store {
+	var first string
 	made := 0
 	return func(t testing.TB) quota.Store {
+		t.Helper()
+		if made == 0 {
+			first = testdb.PostgreSQL(parent)
+			if err := cockroach.Migrate(t.Context(), first); err != nil {
+				t.Fatalf("migrate: %v", err)
+			}
+		}
 		made++
-		name := strings.TrimPrefix(template.Path, "/")
-		copied := *template
-		copied.Path = fmt.Sprintf("/%s_%d", name, made)
-		testdb.Exec(t, first, fmt.Sprintf("CREATE DATABASE %s_%d TEMPLATE %s", name, made, name))
-		t.Cleanup(func() { testdb.Exec(t, first, fmt.Sprintf("DROP DATABASE %s_%d WITH (FORCE)", name, made)) })
-		return openShared(t, copied.String())
+		u, err := url.Parse(first)
+		if err != nil {
+			t.Fatalf("parse %q: %v", first, err)
+		}
+		template := strings.TrimPrefix(u.Path, "/")
+		name := fmt.Sprintf("%s_%d", template, made)
+		u.Path = "/" + name
+		testdb.Exec(t, first, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", name, template))
+		t.Cleanup(func() { testdb.Exec(t, first, fmt.Sprintf("DROP DATABASE %s WITH (FORCE)", name)) })
+		return openShared(t, u.String())
 	}
 }
 
@@ -164,7 +167,7 @@ func newWorld(t testing.TB, b backend) *world {
 func (w *world) startEngine(embedded bool) {
 	w.t.Helper()
 	c := authority.DefaultConfig()
-	c.Grace, c.Poll, c.Embedded = 100*time.Millisecond, 25*time.Millisecond, embedded
+	c.Grace, c.Poll, c.Embedded = 100*time.Millisecond, 200*time.Millisecond, embedded
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	a, err := authority.New(c, authority.Deps{Store: w.store, Clock: &wallClock{}, Random: rand.Reader, Logger: logger})
 	if err != nil {

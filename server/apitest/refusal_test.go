@@ -143,6 +143,7 @@ func badSettlements() []refusal {
 		{"negative usage", commit(func(r C) { r.Usage[1].Quantity = -5 }), invalid, amount, "usage[1].quantity", "must be 0 to"},
 		{"usage beyond 2^53", commit(func(r C) { r.Usage[1].Quantity = 1<<53 + 1 }), invalid, amount, "usage[1].quantity", "must be 0 to"},
 		{"usage that costs more than an amount can be", commit(func(r C) { r.Usage[1].Quantity = 1 << 53 }), invalid, amount, "", "costs more"},
+		{"usage that costs more than 2^53", commit(func(r C) { r.Usage[1].Quantity = 4_000_000_000_000 }), invalid, amount, "", "costs more"},
 		{"usage of an unknown meter", commit(func(r C) { r.Usage[1].Meter = "images" }), invalid, "UNIT_UNKNOWN", "", `"images"`},
 		{"usage of a meter twice", commit(func(r C) { r.Usage[1].Meter = "input_tokens" }), invalid, wrong, "usage[1].meter", "listed twice"},
 		{"usage of too many meters", commit(func(r C) { r.Usage = make([]*purserv1.MeterQuantity, 17) }), invalid, wrong, "usage", "at most 16"},
