@@ -36,6 +36,7 @@ type Authority struct {
 	liveMu    sync.RWMutex
 	live      map[string]*atomic.Int64 // reservations by principal (R53)
 	draining  atomic.Bool
+	macReload atomic.Int64 // mono; when an unknown token key was last looked up
 	mourning  atomic.Int64 // until then, dead incarnations may have something out
 	returns   comings
 	trouble   atomic.Pointer[quota.Error] // why the last flush failed; nil = it did not

@@ -49,7 +49,7 @@ func (a *Authority) Release(ctx context.Context, p *authz.Principal, s *quota.Se
 // decode opens a token and checks that it is the caller's (R38).
 func (a *Authority) decode(ctx context.Context, p *authz.Principal, raw []byte, t *token.Token) error {
 	err := a.codec.Load().Decode(raw, t)
-	if errors.Is(err, token.ErrUnknownKey) { // race 40: made with a key we have not heard of
+	if errors.Is(err, token.ErrUnknownKey) && a.mayReloadMACKeys() { // race 40: made with a key we have not heard of
 		if a.loadMACKeys(ctx) == nil {
 			err = a.codec.Load().Decode(raw, t)
 		}
@@ -63,6 +63,13 @@ func (a *Authority) decode(ctx context.Context, p *authz.Principal, raw []byte, 
 			Message: "the reservation was made by another principal"}
 	}
 	return nil
+}
+
+// mayReloadMACKeys bounds how often tokens of unknown keys, which anyone can make up, cost a
+// read: once in a poll's time.
+func (a *Authority) mayReloadMACKeys() bool {
+	now, last := a.instant().Mono, a.macReload.Load()
+	return now-last >= int64(a.cfg.Poll) && a.macReload.CompareAndSwap(last, now)
 }
 
 // recordOf prices a settlement: the record without its parts, and what each slot is charged.

@@ -156,9 +156,11 @@ func (s *Shard) try(now int64, r *Request, index int, quote bool, out *Result) S
 	if failed >= 0 {
 		if out.Denial.Reason == 0 { // the reason of the first choice stands
 			s.deny(now, k, failed, out)
+			s.warn(k, out)
 		}
 		return Denied
 	}
+	out.Warnings = out.Warnings[:0]
 	out.Denial = quota.Denial{}
 	s.remark(now, k, out)
 	if !quote {
@@ -293,8 +295,21 @@ func level(c *Claim, k *Candidate, payer string) quota.Level {
 		Selector: c.Window.Selector, Unit: c.unit(k.Meters)}
 }
 
-// remark notes what the wallet is asked for, soft-limit warnings, what is left of limiting
-// pots, and whether the grant is the last one (R42).
+// warn collects the soft-limit warnings of a candidate, whatever is decided (design §4.8).
+func (s *Shard) warn(k *Candidate, out *Result) {
+	for i := range out.fits {
+		c, f := &k.Claims[i], &out.fits[i]
+		if c.WarnAt == 0 {
+			continue
+		}
+		if used := f.pool.seen.taken - f.pool.freeAll() + f.need; used > c.WarnAt {
+			out.Warnings = append(out.Warnings, quota.Warning{Level: level(c, k, out.payer.id), Used: used, Cap: c.Limit})
+		}
+	}
+}
+
+// remark notes what the wallet is asked for, what is left of limiting pots as far as this
+// node has looked at them, and whether the grant is the last one (R42).
 func (s *Shard) remark(now int64, k *Candidate, out *Result) {
 	out.Exhausted, out.Held = false, 0
 	for i := range out.fits {
@@ -302,20 +317,16 @@ func (s *Shard) remark(now int64, k *Candidate, out *Result) {
 		if c.Kind == quota.PotWallet {
 			out.Held = f.need
 		}
-		if c.WarnAt > 0 {
-			if used := f.pool.seen.taken - f.pool.freeAll() + f.need; used > c.WarnAt {
-				out.Warnings = append(out.Warnings, quota.Warning{Level: level(c, k, out.payer.id), Used: used, Cap: c.Limit})
-			}
-		}
 		want, ok := k.amount(c, k.Want)
 		limiting := !ok || want > f.usable
 		if limiting && f.pool.left() == 0 && f.pool.out() == 0 && f.pool.usable(now, -1) == f.usable { // else parts were short (R24)
 			out.Exhausted = true
 		}
-		if limiting || c.Kind == quota.PotWallet {
+		if (limiting || c.Kind == quota.PotWallet) && f.pool.seen.at != 0 {
 			out.Remaining = append(out.Remaining, quota.Remaining{Level: level(c, k, out.payer.id), Amount: f.pool.freeAll() - f.need + f.pool.left()})
 		}
 	}
+	s.warn(k, out)
 }
 
 // hold takes the amounts and makes the reservation. After this point nothing can fail.

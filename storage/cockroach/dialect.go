@@ -95,6 +95,16 @@ func cockroachNumber(field string) (major, minor int, ok bool) {
 	return major, minor, err == nil
 }
 
+// unhurried lets a long reader wait, on PostgreSQL, for a snapshot that needs no conflict
+// detection: else every row it read could fail a writer's commit for as long as it runs.
+// CockroachDB's readers do not fail writers, and it does not know the word.
+func (d dialect) unhurried() pgx.TxDeferrableMode {
+	if d.cockroach {
+		return ""
+	}
+	return pgx.Deferrable
+}
+
 // restarts reports whether a transaction that met code did not commit and may run again. A
 // deadlock is 40001 on CockroachDB, 40P01 on PostgreSQL.
 func (d dialect) restarts(code string) bool {

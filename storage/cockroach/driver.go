@@ -47,6 +47,12 @@ func (d *driver) Read(ctx context.Context, fn func(relational.Tx) error) error {
 	return d.again(ctx, func(ctx context.Context) error { return d.attempt(ctx, d.read, options, fn) })
 }
 
+// Snapshot see [relational.Driver].
+func (d *driver) Snapshot(ctx context.Context, fn func(relational.Tx) error) error {
+	options := pgx.TxOptions{IsoLevel: pgx.Serializable, AccessMode: pgx.ReadOnly, DeferrableMode: d.dialect.unhurried()}
+	return d.again(ctx, func(ctx context.Context) error { return d.attempt(ctx, d.read, options, fn) })
+}
+
 // again runs fn until it ends with anything but a serialization failure, maxTries times at
 // most, then says CONTENTION.
 func (d *driver) again(ctx context.Context, fn func(context.Context) error) error {

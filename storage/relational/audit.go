@@ -25,7 +25,7 @@ FROM usage_events ORDER BY lane_id, sequence, phase`
 // Audit see [quota.AuditStore]. If the database makes the transaction run again, fn runs
 // again with a new reader.
 func (s *Store) Audit(ctx context.Context, fn func(quota.AuditReader) error) error {
-	return s.Read(ctx, func(tx Tx) error { return fn(&auditReader{ctx: ctx, tx: tx}) })
+	return s.Snapshot(ctx, func(tx Tx) error { return fn(&auditReader{ctx: ctx, tx: tx}) })
 }
 
 // auditReader is a quota.AuditReader over one transaction, and lives as long as that does.

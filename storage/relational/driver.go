@@ -45,6 +45,9 @@ type Driver interface {
 	Write(ctx context.Context, fn func(Tx) error) error
 	// Read runs fn in a read-only transaction over one consistent state. fn may run again.
 	Read(ctx context.Context, fn func(Tx) error) error
+	// Snapshot is Read for those who read whole tables while others write: no transaction of
+	// theirs fails or waits because of it. It may itself wait for a quiet instant to begin at.
+	Snapshot(ctx context.Context, fn func(Tx) error) error
 	// Append inserts journal rows in one statement, provided that lane is open (R3). It
 	// returns 0 if it is not. A duplicate key is ErrDuplicate, with nothing inserted.
 	Append(ctx context.Context, lane quota.LaneID, rows []JournalRow) (int64, error)

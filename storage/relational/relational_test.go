@@ -25,6 +25,10 @@ func (d twice) Write(ctx context.Context, fn func(relational.Tx) error) error {
 	return d.again(ctx, d.Driver.Write, fn)
 }
 
+func (d twice) Snapshot(ctx context.Context, fn func(relational.Tx) error) error {
+	return d.Read(ctx, fn)
+}
+
 func (d twice) Read(ctx context.Context, fn func(relational.Tx) error) error {
 	return d.again(ctx, d.Driver.Read, fn)
 }

@@ -103,6 +103,11 @@ func (d *driver) Read(ctx context.Context, fn func(relational.Tx) error) error {
 	return s.within(ctx, "BEGIN", "ROLLBACK", fn)
 }
 
+// Snapshot see [relational.Driver]. Readers of a WAL file disturb nobody.
+func (d *driver) Snapshot(ctx context.Context, fn func(relational.Tx) error) error {
+	return d.Read(ctx, fn)
+}
+
 const (
 	selectLaneState = `SELECT state FROM lanes WHERE lane_id = $1`
 	insertRow       = `INSERT INTO journal (lane_id, tag, k1, k2, kind, body) VALUES ($1, $2, $3, $4, $5, $6)`
