@@ -43,7 +43,10 @@ type Draw struct {
 	Epochs      []AccountEpoch
 	LiveNodes   int   // >= 1: a draw takes at most half of this node's even share
 	Now         int64 // the node's estimate; decides which grants and windows are open (R44)
-	Wants       []Want
+	// Again says that the outcome of an earlier sending is unknown. If nothing is drawn now, a
+	// trace is left that keeps that one from landing later, when nobody would know of it.
+	Again bool
+	Wants []Want
 }
 
 // Allotment is a part of a pot handed to a lane.
@@ -67,9 +70,10 @@ type Drawn struct {
 // DrawStore is what the escrow shell needs from storage to fill and empty its allotments.
 type DrawStore interface {
 	// Draw serves all wants in one serializable transaction, locking accounts, then pots in
-	// id order. Allotment numbers that exist already are answered as they stand, so an
-	// ambiguous Draw is repaired by sending it again (R11). A want gets what DrawLimit
-	// allows, which may be nothing; that is no error.
+	// id order. If any of the allotment numbers exists already, an earlier sending landed: all
+	// are answered as they stand, whatever changed since, so an ambiguous Draw is repaired by
+	// sending it again (R11). A want gets what DrawLimit allows, which may be nothing; that is
+	// no error.
 	//
 	// Reasons: FENCED if the incarnation may not issue any more or the lane is not open;
 	// POLICY_CHANGED if an account's epoch moved on or it is not active; OUTCOME_UNKNOWN if

@@ -51,6 +51,7 @@ type Authority struct {
 	draws     chan *draw
 	replace   chan struct{} // the engine was lost
 	projector chan struct{}
+	pollNow   chan struct{}
 	projectMu sync.Mutex
 	polls     pollState
 }
@@ -61,7 +62,7 @@ func New(c Config, d Deps) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{live: make(map[string]*atomic.Int64), cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
-		draws: make(chan *draw, drawQueue), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1)}
+		draws: make(chan *draw, drawQueue), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1), pollNow: make(chan struct{}, 1)}
 	if a.metrics == nil {
 		a.metrics = noMetrics{}
 	}
@@ -94,6 +95,9 @@ func (a *Authority) Start(ctx context.Context) error {
 	}
 	a.engine.Store(e)
 	a.mourn()
+	if err := a.Refresh(ctx); err != nil {
+		return fmt.Errorf("read what changed: %w", err)
+	}
 	return nil
 }
 

@@ -128,6 +128,7 @@ func (a *Authority) draw(ctx context.Context, w *draw) {
 	var drawn []quota.Drawn
 	err := a.uncontended(ctx, func(ctx context.Context) (err error) {
 		drawn, err = a.deps.Store.Draw(ctx, w.Draw.Draw)
+		w.Again = w.Again || errors.Is(err, quota.ReasonOutcomeUnknown)
 		return err
 	})
 	a.metrics.Drew(len(w.Wants), a.deps.Clock.Now().Sub(start), err != nil)
@@ -167,15 +168,18 @@ func (a *Authority) uncontended(ctx context.Context, send func(context.Context) 
 	}
 }
 
-// untilKnown sends a keyed write again while its outcome is unknown. It gives up only when
-// the process ends.
+// untilKnown sends a keyed write again while its outcome is unknown. After one unknown
+// outcome a failure of a later sending says nothing about the first: only success ends it, or
+// a refusal that the first must meet as well. It gives up only when the process ends.
 func (a *Authority) untilKnown(ctx context.Context, send func(context.Context) error) error {
-	wait := backoffFirst
+	wait, unknown := backoffFirst, false
 	for {
 		attempt, cancel := context.WithTimeout(ctx, storeTimeout)
 		err := send(attempt)
 		cancel()
-		if !errors.Is(err, quota.ReasonOutcomeUnknown) || ctx.Err() != nil {
+		unknown = unknown || errors.Is(err, quota.ReasonOutcomeUnknown)
+		if err == nil || !unknown || ctx.Err() != nil ||
+			errors.Is(err, quota.ReasonFenced) || errors.Is(err, quota.ReasonPolicyChanged) {
 			return err
 		}
 		a.deps.Logger.Warn("outcome unknown, sending again", "error", err)

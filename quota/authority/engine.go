@@ -25,6 +25,7 @@ type engine struct {
 	byLane map[quota.LaneID]int
 	stop   context.CancelFunc // of the flushers
 	lostAt int64              // mono; when a successor took over
+	nonce  int64              // of a renewal whose outcome is unknown; 0 = none (lease loop only)
 
 	returning sync.Mutex // one return batch at a time
 }
@@ -140,7 +141,8 @@ func (a *Authority) randomInt() (int64, error) {
 	return int64(binary.LittleEndian.Uint64(b[:])>>1) | 1, nil
 }
 
-// register announces the incarnation. Nothing is issued before it succeeded.
+// register announces the incarnation. It may issue after the first poll that is sent from now
+// on: what was cached before may be older than a whole lease (I13).
 func (a *Authority) register(ctx context.Context, e *engine) error {
 	r := quota.Registration{Incarnation: e.id, Node: a.cfg.Node, Address: a.cfg.Address,
 		Guest: e.guest.journal.Lane(), Lease: a.cfg.Lease, Hold: a.cfg.MaxHold + a.cfg.Grace}
@@ -153,10 +155,7 @@ func (a *Authority) register(ctx context.Context, e *engine) error {
 		return fmt.Errorf("register incarnation: %w", err)
 	}
 	received := a.instant()
-	e.updateLease(func(l *escrow.Lease) {
-		l.Granted(g, sent, received)
-		l.Polled(sent)
-	})
+	e.updateLease(func(l *escrow.Lease) { l.Granted(g, sent, received) })
 	return nil
 }
 
@@ -212,4 +211,13 @@ func (e *engine) buried(now, patience int64) bool {
 		}
 	}
 	return true
+}
+
+// abandon forgets the holds of an engine that is gone; its lanes' closing placed them.
+func (e *engine) abandon() {
+	for _, sh := range e.shards {
+		sh.mu.Lock()
+		sh.core.Abandon()
+		sh.mu.Unlock()
+	}
 }

@@ -31,11 +31,10 @@ func (a *Authority) leaseLoop(ctx context.Context) error {
 // again with the same nonce (R8).
 func (a *Authority) renew(ctx context.Context, every time.Duration) {
 	e := a.engine.Load()
-	nonce, err := a.randomInt()
-	if err != nil || a.draining.Load() {
+	if a.draining.Load() || !a.renewalNonce(e) {
 		return
 	}
-	r := quota.Renewal{Incarnation: e.id, Sequence: e.lease.Load().Sequence(), Nonce: nonce,
+	r := quota.Renewal{Incarnation: e.id, Sequence: e.lease.Load().Sequence(), Nonce: e.nonce,
 		Lease: a.cfg.Lease, Hold: a.cfg.MaxHold + a.cfg.Grace}
 	for range 3 {
 		attempt, cancel := context.WithTimeout(ctx, max(every/2, 50*time.Millisecond))
@@ -45,6 +44,7 @@ func (a *Authority) renew(ctx context.Context, every time.Duration) {
 		cancel()
 		switch {
 		case err == nil:
+			e.nonce = 0
 			e.updateLease(func(l *escrow.Lease) { l.Granted(g, sent, received) })
 			return
 		case errors.Is(err, quota.ReasonFenced):
@@ -57,6 +57,20 @@ func (a *Authority) renew(ctx context.Context, every time.Duration) {
 			return
 		}
 	}
+}
+
+// renewalNonce makes the nonce of the next renewal, or keeps that of one whose outcome is not
+// known: it may have landed, and must be recognised as ours.
+func (a *Authority) renewalNonce(e *engine) bool {
+	if e.nonce == 0 {
+		nonce, err := a.randomInt()
+		if err != nil {
+			a.deps.Logger.Error("lease not renewed", "error", err)
+			return false
+		}
+		e.nonce = nonce
+	}
+	return true
 }
 
 // lost ends an engine's issuing for good and asks for its successor. DEAD is final (R30).
@@ -100,6 +114,10 @@ func (a *Authority) reincarnate(ctx context.Context) {
 		e.guest.push(p)
 	}
 	a.orphans = nil
+	select {
+	case a.pollNow <- struct{}{}: // it issues once it has polled
+	default:
+	}
 	a.deps.Logger.Info("new incarnation", "incarnation", e.id)
 }
 
@@ -115,6 +133,7 @@ func (a *Authority) prune() {
 	for _, e := range *a.former.Load() {
 		if e.buried(now, patience) {
 			e.stop()
+			e.abandon()
 		} else {
 			kept = append(kept, e)
 		}

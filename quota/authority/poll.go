@@ -36,6 +36,7 @@ func (a *Authority) pollLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
+		case <-a.pollNow:
 		}
 	}
 }

@@ -79,6 +79,7 @@ func (a *Authority) closeLane(ctx context.Context, l quota.LaneID) error {
 // running; end it afterwards.
 func (a *Authority) Drain(ctx context.Context) error {
 	a.draining.Store(true)
+	_ = a.holds() // passes through every shard's lock: no reserve is half way any more
 	a.awaitHolds(ctx)
 	e := a.engine.Load()
 	e.updateLease(func(l *escrow.Lease) { l.End() })

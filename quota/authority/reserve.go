@@ -123,11 +123,15 @@ func (a *Authority) liveOf(principal string) *atomic.Int64 {
 	return n
 }
 
+func shuttingDown() error {
+	return &quota.Error{Reason: quota.ReasonShuttingDown, NotApplied: true, Message: "this node is draining; use another"}
+}
+
 // issuing is the engine if it may issue, and the time at which it may: a token counts from
 // that instant, however long its request is held up afterwards (race 10).
 func (a *Authority) issuing() (*engine, int64, error) {
 	if a.draining.Load() {
-		return nil, 0, &quota.Error{Reason: quota.ReasonShuttingDown, NotApplied: true, Message: "this node is draining; use another"}
+		return nil, 0, shuttingDown()
 	}
 	e, t := a.engine.Load(), a.instant()
 	if e == nil || !e.lease.Load().MayIssue(t) {
@@ -180,6 +184,9 @@ const staleAccount = escrow.Status(100)
 func (a *Authority) underLock(sh *shard, e *engine, acc *account, now int64, c *call, d *quota.Decision) (escrow.Status, *draw, error) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if a.draining.Load() { // set before Drain passed through this lock
+		return 0, nil, shuttingDown()
+	}
 	if acc.stale.Load() { // I13: set before the shard's lock was taken and given back by the poll
 		return staleAccount, nil, nil
 	}

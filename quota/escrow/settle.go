@@ -254,3 +254,14 @@ func (s *Shard) LastExpiry() int64 {
 // Detach cuts a settlement loose from its hold: the lane is fenced, the books of this shard
 // no longer count.
 func (p *Pending) Detach() { p.hold = nil }
+
+// Abandon ends all holds without placing their amounts: the lane is closed, and its closing
+// did that in the database. Only the count of live reservations remains to be put right.
+func (s *Shard) Abandon() {
+	for _, h := range s.holds { // the order does not matter
+		if h.counter != nil {
+			h.counter.Add(-1)
+		}
+	}
+	clear(s.holds)
+}

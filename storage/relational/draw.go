@@ -19,6 +19,8 @@ WHERE l.lane_id = $1 AND i.id = $2`
 WHERE lane_id = $1 AND number >= $2 AND number < $3 ORDER BY number`
 	insertAllotment = `INSERT INTO allotments (lane_id, number, payer_id, pot_id, amount, spent, state, not_after, shrink_sequence, create_time)
 VALUES ($1, $2, $3, $4, $5, 0, 1, $6, 0, $7)`
+	insertTrace = `INSERT INTO allotments (lane_id, number, payer_id, pot_id, amount, spent, state, not_after, shrink_sequence, create_time)
+VALUES ($1, $2, $3, $4, 0, 0, 3, 0, 0, $5)`
 )
 
 // Allotment states as stored.
@@ -45,10 +47,15 @@ func draw(ctx context.Context, tx Tx, d *quota.Draw) ([]quota.Drawn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkEpochs(ctx, tx, d.Epochs); err != nil {
-		return nil, err
-	}
 	w := drawing{tx: tx, draw: d, book: newPotBook(tx), now: now, drawn: make([]quota.Drawn, len(d.Wants))}
+	if err := w.loadDrawn(ctx); err != nil {
+		return nil, fmt.Errorf("read allotments: %w", err)
+	}
+	if !w.landed {
+		if err := checkEpochs(ctx, tx, d.Epochs); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.load(ctx); err != nil {
 		return nil, err
 	}
@@ -134,16 +141,13 @@ type drawing struct {
 	windows    []*quota.Pot // by want; nil for the wallet
 	unmade     []*quota.Pot // windows that are not there yet
 	unfinished []*quota.Pot // windows that only a claim has touched
-	answered   map[int]bool // wants whose allotments exist already
+	landed     bool         // an earlier sending: its allotments exist, nothing more is taken
 	made       [][]any      // allotment rows
 	drawn      []quota.Drawn
 }
 
 // load reads all that the decision needs; pots in id order.
 func (w *drawing) load(ctx context.Context) error {
-	if err := w.loadDrawn(ctx); err != nil {
-		return fmt.Errorf("read allotments: %w", err)
-	}
 	w.windows = make([]*quota.Pot, len(w.draw.Wants))
 	order := make([]int, len(w.draw.Wants))
 	for i := range order {
@@ -177,7 +181,6 @@ func (w *drawing) loadDrawn(ctx context.Context) error {
 	if len(wants) == 0 {
 		return nil
 	}
-	w.answered = make(map[int]bool)
 	first, end := wants[0].First, wants[0].First
 	for i := range wants {
 		first, end = min(first, wants[i].First), max(end, wants[i].First+wants[i].Numbers())
@@ -193,7 +196,7 @@ func (w *drawing) loadDrawn(ctx context.Context) error {
 		a.Number = quota.AllotmentNo(number)
 		for i := range wants {
 			if a.Number >= wants[i].First && a.Number < wants[i].First+wants[i].Numbers() {
-				w.answered[i] = true
+				w.landed = true
 				if state == allotmentOpen {
 					w.drawn[i].Allotments = append(w.drawn[i].Allotments, a)
 				}
@@ -256,7 +259,7 @@ func (w *drawing) loadWindow(ctx context.Context, want int) error {
 func (w *drawing) serve(i int) error {
 	want := &w.draw.Wants[i]
 	switch {
-	case w.answered[i]:
+	case w.landed:
 		return nil
 	case want.Amount <= 0 || want.Floor < 0:
 		return violated("draw: want of %d with a floor of %d", want.Amount, want.Floor)
@@ -320,6 +323,23 @@ func (w *drawing) write(ctx context.Context) error {
 	}
 	if err := bulk(ctx, w.tx, insertAllotment, w.made); err != nil {
 		return fmt.Errorf("insert allotments: %w", err)
+	}
+	if w.draw.Again && !w.landed && len(w.made) == 0 && len(w.draw.Wants) > 0 {
+		return w.trace(ctx)
+	}
+	return nil
+}
+
+// trace takes the draw's first number with a closed allotment of nothing, so that an earlier
+// sending, should it still land, meets it and draws nothing either.
+func (w *drawing) trace(ctx context.Context) error {
+	pot := w.potID(0)
+	if w.draw.Wants[0].Kind == quota.PotWallet {
+		pot = ""
+	}
+	_, err := w.tx.Exec(ctx, insertTrace, int64(w.draw.Lane), int64(w.draw.Wants[0].First), w.draw.Payer, pot, w.now)
+	if err != nil {
+		return fmt.Errorf("leave a trace: %w", err)
 	}
 	return nil
 }
