@@ -49,6 +49,20 @@ func TestLostAnswersChargeOnce(t *testing.T) {
 	}
 }
 
+// TestNoDrawIsForgotten loses the answer of a draw and then fails its next sendings, which
+// says nothing about the first: its allotment must come to be known (I15).
+func TestNoDrawIsForgotten(t *testing.T) {
+	n, f := faulty(t)
+	next := f.Calls("Draw") + 1
+	f.Inject(faultstore.Fault{Op: "Draw", Call: next, Kind: faultstore.FailAfter})
+	f.Inject(faultstore.Fault{Op: "Draw", Call: next + 1, Many: 2, Kind: faultstore.FailBefore})
+	n.commit(n.granted(chat("acme", 1000, 1000)).Token, 1000, 1000)
+	if b := must1(t)(n.Balance(t.Context(), "acme")); b.Elsewhere != 0 || b.Available != 1e9-4e6 {
+		t.Errorf("balance %+v; want all that is out known here", b)
+	}
+	n.audited()
+}
+
 // TestZombieAppendIsHarmless lets the first sending of a batch land after the second one and
 // after more was written behind it (race 18, I11).
 func TestZombieAppendIsHarmless(t *testing.T) {

@@ -18,6 +18,8 @@ func drawTests() []Test {
 		{"OpenGrantsOnly", drawOpenGrants},
 		{"ResendAnswersTheSame", drawResend},
 		{"ResendAfterShrinkAnswersWhatStands", drawResendShrunk},
+		{"ResendIsAnsweredWhateverChanged", drawResendPolicy},
+		{"ResendOfNothingLeavesATrace", drawTrace},
 		{"Window", drawWindow},
 		{"WindowCapLowered", drawWindowLowered},
 		{"WindowsOfOneBudgetAreApart", drawWindowKeys},
@@ -360,4 +362,37 @@ func drawNothing(e *Env) {
 	e.grant("acme", "one", 1)
 	got = n.drawn(n.draw("acme", n.want(10, 0)))[0]
 	e.check(len(got.Allotments) == 0 && got.Available == 1, "half of 1 is nothing, drew %+v", got)
+}
+
+// drawResendPolicy: what an earlier sending drew is told, though a draw would be refused now.
+// Else its allotments would be known to nobody until the lane closes.
+func drawResendPolicy(e *Env) {
+	e.account("acme", "")
+	e.grant("acme", "one", 1000)
+	n := e.node()
+	d := n.draw("acme", n.want(300, 0))
+	first := n.drawn(d)[0]
+	_, _, err := e.Store.SetStatus(e.ctx, e.mutation(), "acme", quota.AccountSuspended, "unpaid")
+	e.must(err)
+	d.Again = true
+	e.same("sent again behind a suspension", n.drawn(d)[0].Allotments, first.Allotments)
+	e.figures("acme", "one", 700, 300, 0, 0, 0, 0)
+}
+
+// drawTrace: a draw sent again that drew nothing is settled: a sending of it that lands later,
+// when there is something to be had, draws nothing either.
+func drawTrace(e *Env) {
+	e.account("acme", "")
+	n := e.node()
+	d := n.draw("acme", n.want(300, 300), n.windowWant(e.day("acme", "daily", 0), 10, 10))
+	again := d
+	again.Again = true
+	for i, got := range n.drawn(again) {
+		e.check(len(got.Allotments) == 0, "want %d drew %+v from nothing", i, got)
+	}
+	e.grant("acme", "one", 1000)
+	for i, got := range n.drawn(d) {
+		e.check(len(got.Allotments) == 0, "want %d of the late sending drew %+v", i, got)
+	}
+	e.figures("acme", "one", 1000, 0, 0, 0, 0, 0)
 }
