@@ -80,6 +80,7 @@ type Denial struct {
 	Shortfall int64         // in Level.Unit
 	RetryIn   time.Duration // 0 = no advice; always set if Transient
 	Subject   string        // what is unknown or not entitled: account, feature or meter
+	Detail    string        // why an account is suspended, as the admin said it
 	// Affordable is what would be allowed now of the flexible meters; nil if nothing.
 	Affordable []Quantity
 }

@@ -33,7 +33,7 @@ func (a *Authority) Check(ctx context.Context, p *authz.Principal, r *quota.Requ
 		return nil
 	}
 	if s, ok := acc.Suspended(); ok {
-		d.Denial = quota.Denial{Reason: quota.DeniedAccountSuspended, Subject: s.ID}
+		d.Denial = quota.Denial{Reason: quota.DeniedAccountSuspended, Subject: s.ID, Detail: s.SuspendReason}
 		return nil
 	}
 	c.req.Payer, c.req.Epochs = acc.Payer().ID, acc.epochs
@@ -85,7 +85,8 @@ func (a *Authority) Balance(ctx context.Context, id string) (quota.Balance, erro
 		return quota.Balance{}, err
 	}
 	if acc == nil {
-		return quota.Balance{}, &quota.Error{Reason: quota.ReasonAccountNotFound, Message: "account \"" + id + "\" does not exist"}
+		return quota.Balance{}, &quota.Error{Reason: quota.ReasonAccountNotFound, Message: "account \"" + id + "\" does not exist",
+			Meta: map[string]string{"account": id}, NotApplied: true}
 	}
 	payer, now := acc.Payer().ID, a.now()
 	pots, debt, err := a.deps.Store.Pots(ctx, payer, now)

@@ -150,7 +150,7 @@ func (a *Authority) decide(ctx context.Context, e *engine, now int64, acc *accou
 		return false, nil // a replay comes before everything the policy says (design §4.8)
 	}
 	if s, ok := acc.Suspended(); ok {
-		d.Denial = quota.Denial{Reason: quota.DeniedAccountSuspended, Subject: s.ID}
+		d.Denial = quota.Denial{Reason: quota.DeniedAccountSuspended, Subject: s.ID, Detail: s.SuspendReason}
 		return false, nil
 	}
 	d.Denial = quota.Denial{}

@@ -322,7 +322,7 @@ func (s *Shard) remark(now int64, k *Candidate, out *Result) {
 		if limiting && f.pool.left() == 0 && f.pool.out() == 0 && f.pool.usable(now, -1) == f.usable { // else parts were short (R24)
 			out.Exhausted = true
 		}
-		if (limiting || c.Kind == quota.PotWallet) && f.pool.seen.at != 0 {
+		if (limiting || c.Kind == quota.PotWallet) && (f.pool.seen.at != 0 || len(f.pool.allotments) > 0) {
 			out.Remaining = append(out.Remaining, quota.Remaining{Level: level(c, k, out.payer.id), Amount: f.pool.freeAll() - f.need + f.pool.left()})
 		}
 	}

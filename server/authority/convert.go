@@ -205,6 +205,9 @@ func toAPIDenial(r *quota.Request, d *quota.Denial) *purserv1.Denial {
 		out.RetryAfter = durationpb.New(d.RetryIn)
 	}
 	out.Message = words(out)
+	if d.Detail != "" {
+		out.Message += ": " + d.Detail
+	}
 	return out
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/purser-io/purser/authz"
@@ -90,8 +91,17 @@ func scanProfile(r Rows, p *quota.Profile) error {
 	return nil
 }
 
+// noPlan names the version only if one was asked for: 0 stands for the latest.
+func noPlan(ref authz.PlanRef) error {
+	if ref.Version == 0 {
+		return refuse(quota.ReasonPlanNotFound, "there is no plan "+quoted(ref.ID), "plan", ref.ID)
+	}
+	version := strconv.FormatInt(ref.Version, 10)
+	return refuse(quota.ReasonPlanNotFound, "there is no version "+version+" of plan "+quoted(ref.ID), "plan", ref.ID, "version", version)
+}
+
 func noAccount(id string) error {
-	return quota.Errorf(quota.ReasonAccountNotFound, "there is no account "+quoted(id))
+	return refuse(quota.ReasonAccountNotFound, "there is no account "+quoted(id), "account", id)
 }
 
 // findAccount reads one account.
@@ -171,7 +181,7 @@ func (a *adminTx) resolvePlan(ref authz.PlanRef) (authz.PlanRef, error) {
 		return ref, fmt.Errorf("read plan: %w", err)
 	}
 	if latest == 0 || ref.Version < 0 || ref.Version > latest {
-		return ref, quota.Errorf(quota.ReasonPlanNotFound, fmt.Sprintf("there is no plan %s version %d", quoted(ref.ID), ref.Version))
+		return ref, noPlan(ref)
 	}
 	if ref.Version == 0 {
 		ref.Version = latest

@@ -70,8 +70,8 @@ func (a *adminTx) createBudget(b quota.Budget, payer string, etag int64) (quota.
 		return b, fmt.Errorf("read windows: %w", err)
 	}
 	if counted {
-		return b, quota.Errorf(quota.ReasonResourceInUse,
-			"a deleted budget "+quoted(b.ID)+" counted in another unit: choose another id")
+		return b, refuse(quota.ReasonResourceInUse,
+			"a deleted budget "+quoted(b.ID)+" counted in another unit: choose another id", "account", b.Account, "budget", b.ID)
 	}
 	if b.Revision, err = a.touchAccount(b.Account); err != nil {
 		return b, err
@@ -112,5 +112,5 @@ func findBudget(ctx context.Context, tx Tx, account, id string) (quota.Budget, b
 }
 
 func noBudget(account, id string) error {
-	return quota.Errorf(quota.ReasonBudgetNotFound, "account "+quoted(account)+" has no budget "+quoted(id))
+	return refuse(quota.ReasonBudgetNotFound, "account "+quoted(account)+" has no budget "+quoted(id), "account", account, "budget", id)
 }

@@ -106,7 +106,7 @@ func (s *snapshot) feature(id string) (*authz.Feature, error) {
 			return &s.features[i], nil
 		}
 	}
-	return nil, quota.Errorf(quota.ReasonFeatureNotFound, "there is no feature "+quoted(id))
+	return nil, refuse(quota.ReasonFeatureNotFound, "there is no feature "+quoted(id), "feature", id)
 }
 
 // meter checks that a feature is measured in meter.
@@ -150,7 +150,7 @@ func planUses(p *authz.Plan, feature, meter string) bool {
 }
 
 func inUse(feature, user string) error {
-	return quota.Errorf(quota.ReasonResourceInUse, "feature "+quoted(feature)+" is used by "+user)
+	return refuse(quota.ReasonResourceInUse, "feature "+quoted(feature)+" is used by "+user, "feature", feature, "used_by", user)
 }
 
 // CreateFeature see [quota.CatalogueStore].
@@ -266,7 +266,7 @@ func (s *Store) PublishPlan(ctx context.Context, m quota.Mutation, p authz.Plan)
 func (s *snapshot) checkPlan(p *authz.Plan) error {
 	named := func(c quota.RateCard) bool { return c.ID == p.RateCard }
 	if p.RateCard != "" && !slices.ContainsFunc(s.cards, named) {
-		return quota.Errorf(quota.ReasonRateCardNotFound, "there is no rate card "+quoted(p.RateCard))
+		return refuse(quota.ReasonRateCardNotFound, "there is no rate card "+quoted(p.RateCard), "rate_card", p.RateCard)
 	}
 	for _, id := range p.Fallback {
 		if _, err := s.feature(id); err != nil {

@@ -103,7 +103,7 @@ func (s *Store) VoidGrant(ctx context.Context, m quota.Mutation, account, grant 
 		case err != nil:
 			return quota.Pot{}, err
 		case p == nil:
-			return quota.Pot{}, quota.Errorf(quota.ReasonGrantNotFound, "account "+quoted(account)+" has no grant "+quoted(grant))
+			return quota.Pot{}, refuse(quota.ReasonGrantNotFound, "account "+quoted(account)+" has no grant "+quoted(grant), "account", account, "grant", grant)
 		case p.Voided:
 			return *p, nil
 		}

@@ -47,7 +47,7 @@ func findKey(ctx context.Context, tx Tx, id string) (key authz.Key, err error) {
 		return err
 	})
 	if err == nil && !found {
-		err = quota.Errorf(quota.ReasonKeyNotFound, "there is no key "+quoted(id))
+		err = refuse(quota.ReasonKeyNotFound, "there is no key "+quoted(id), "key", id)
 	}
 	return key, err
 }

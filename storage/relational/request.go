@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/purser-io/purser/quota"
 )
@@ -126,7 +128,7 @@ func (a *adminTx) exec(sql string, args ...any) error {
 func (a *adminTx) insert(what, id, sql string, args ...any) error {
 	err := a.exec(sql, args...)
 	if errors.Is(err, ErrDuplicate) {
-		return quota.Wrap(quota.ReasonResourceExists, what+" "+quoted(id)+" exists already", err)
+		return refuse(quota.ReasonResourceExists, what+" "+quoted(id)+" exists already", strings.ReplaceAll(what, " ", "_"), id)
 	}
 	return err
 }
@@ -141,8 +143,17 @@ func checkETag(etag, current int64) error {
 	if etag == 0 || etag == current {
 		return nil
 	}
-	return quota.Errorf(quota.ReasonETagMismatch,
-		fmt.Sprintf("it was changed since you read it: its etag is %d now; read it again", current))
+	return refuse(quota.ReasonETagMismatch,
+		fmt.Sprintf("it was changed since you read it: its etag is %d now; read it again", current), "etag", strconv.FormatInt(current, 10))
+}
+
+// refuse is a definite answer with the ids it is about, in pairs of key and value.
+func refuse(reason quota.Reason, message string, about ...string) error {
+	meta := make(map[string]string, len(about)/2)
+	for i := 0; i+1 < len(about); i += 2 {
+		meta[about[i]] = about[i+1]
+	}
+	return &quota.Error{Reason: reason, Message: message, Meta: meta, NotApplied: true}
 }
 
 // quoted shows an id in a message, cut if it is absurdly long.

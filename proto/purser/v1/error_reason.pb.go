@@ -84,8 +84,8 @@ const (
 	//	{"reason": "CALLER_NOT_ALLOWED", "domain": "purser",
 	//	 "metadata": {"role": "gate", "not_applied": "true"}}
 	ErrorReason_ERROR_REASON_CALLER_NOT_ALLOWED ErrorReason = 7
-	// The token is malformed, was tampered with, was signed by a key this authority does not have, or
-	// was issued to another principal.
+	// The token is malformed, was tampered with, or was signed by a key this authority does not have.
+	// One that was issued to another principal is CALLER_NOT_ALLOWED.
 	//
 	// Sample, with code PERMISSION_DENIED:
 	//

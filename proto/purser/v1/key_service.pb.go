@@ -31,7 +31,7 @@ const (
 	Role_ROLE_UNSPECIFIED Role = 0
 	// AuthorityService.
 	Role_ROLE_GATE Role = 1
-	// What reads, in all other services but KeyService.
+	// What reads: Check and GetBalance of AuthorityService, and all other services but KeyService.
 	Role_ROLE_VIEWER Role = 2
 	// Everything.
 	Role_ROLE_ADMIN Role = 3
