@@ -69,7 +69,7 @@ func toAPIBudgetBalance(w *quota.Pot, p *quota.Profile) *purserv1.BudgetBalance 
 	if b == nil {
 		return nil
 	}
-	out := &purserv1.BudgetBalance{Budget: account.ToAPIBudget(b), StartTime: admin.Time(w.Start), EndTime: admin.Time(w.End), Taken: w.Taken()}
+	out := &purserv1.BudgetBalance{Budget: account.ToAPIBudget(b), StartTime: admin.Time(w.Start), EndTime: admin.Time(w.End), Taken: w.Projected}
 	if b.LabelKey != "" {
 		out.LabelValue = w.Selector
 	}

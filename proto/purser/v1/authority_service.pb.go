@@ -1104,7 +1104,8 @@ type BudgetBalance struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// End of the window, exclusive; left out for LIFETIME.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// What is taken of the cap, in micros or units of the budget's meter; may be above it.
+	// What was used of the cap as of the projector, in micros or units of the budget's meter; may be
+	// above it. What reservations hold, and what nodes have set aside, is not in it.
 	Taken         int64 `protobuf:"varint,5,opt,name=taken,proto3" json:"taken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
