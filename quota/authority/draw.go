@@ -40,6 +40,10 @@ func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, er
 		return w, nil
 	}
 	d := sh.core.BeginDraw(now, e.id, &c.res)
+	if d == nil && sh.core.UsedUp() {
+		a.lost(e)
+		return nil, overloaded("this node is beginning a new incarnation")
+	}
 	if d == nil {
 		return nil, overloaded("the windows asked for have just ended")
 	}

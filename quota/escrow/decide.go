@@ -114,8 +114,8 @@ func (s *Shard) Reserve(now int64, r *Request, out *Result) Status {
 			return e.replay(r, out)
 		}
 	}
-	if len(s.holds) >= s.cfg.MaxHolds {
-		return Overloaded
+	if len(s.holds) >= s.cfg.MaxHolds || r.HasKey && len(s.keys) >= 2*s.cfg.MaxHolds {
+		return Overloaded // R53: keys outlive their reservations
 	}
 	out.payer = s.payerOf(r.Payer)
 	out.payer.epochs = r.Epochs

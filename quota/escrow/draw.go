@@ -61,14 +61,24 @@ func (s *Shard) BeginAhead(now int64, incarnation string) *Draw {
 	return nil
 }
 
+// lastBlock is the last block of allotment numbers that fits their 32 bits.
+const lastBlock = 1<<32/(MaxShards*quota.MaxWalletGrants) - 2
+
+// UsedUp reports that the shard has no allotment numbers left, after some 33 million draws: the
+// incarnation has to be replaced by a new one, with new lanes (R54).
+func (s *Shard) UsedUp() bool { return s.block >= lastBlock }
+
 // begin makes the draw for every pool of p that wants something.
 func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
+	if s.UsedUp() {
+		return nil
+	}
 	d := &Draw{payer: p, Draw: quota.Draw{Incarnation: incarnation, Lane: s.lane, Payer: p.id,
 		Epochs: p.epochs, LiveNodes: s.live, Now: now}}
 	for _, pl := range p.pools {
 		// A cap is current only if its account's epoch is checked (R12): what a sibling wants
 		// waits for a draw of its own.
-		if pl.want == 0 || !covered(p.epochs, pl.key.account) {
+		if pl.want == 0 || s.UsedUp() || !covered(p.epochs, pl.key.account) {
 			continue
 		}
 		if pl.key.kind != quota.PotWallet && now >= pl.window.End {
