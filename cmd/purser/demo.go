@@ -149,12 +149,10 @@ func (r *demoRun) play() error {
 	if err := r.balance(); err != nil {
 		return err
 	}
-	if r.Keep && r.result.OK {
-		if err := r.keep(); err != nil {
-			return err
-		}
+	if err := r.verdict(); err != nil || !r.Keep {
+		return err
 	}
-	return r.verdict()
+	return r.keep()
 }
 
 // setUp applies the catalogue. Every run brings grants of its own, so that it can be repeated
@@ -272,7 +270,7 @@ The authority goes on serving on %[1]s until you press Ctrl-C. Its admin key is 
 	return nil
 }
 
-// verdict is the last line.
+// verdict is the last line of the report.
 func (r *demoRun) verdict() error {
 	r.out.emitText(func(w io.Writer) {
 		for _, f := range r.result.Comparison.Findings {
