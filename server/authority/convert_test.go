@@ -110,7 +110,7 @@ func TestBalanceNamesOnlyBudgetsOfTheChain(t *testing.T) {
 		Payer: "acme", Total: 5,
 		Grants: []quota.Pot{{ID: "g/late", Start: 2, End: quota.Never, Granted: 9}, {ID: "g/soon", Start: 1, End: 50, Escrowed: 4, Spent: 1, Direct: 2, Projected: 6}},
 		Windows: []quota.Pot{
-			{Kind: quota.PotBudget, Account: "team", Limit: "day", Selector: "bob", Start: 5, End: 6, Spent: 3, Escrowed: 1},
+			{Kind: quota.PotBudget, Account: "team", Limit: "day", Selector: "bob", Start: 5, End: 6, Spent: 3, Escrowed: 9, Projected: 4},
 			{Kind: quota.PotBudget, Account: "acme", Limit: "day", Start: 0, End: quota.Never},
 			{Kind: quota.PotBudget, Account: "acme", Limit: "deleted"},
 			{Kind: quota.PotBudget, Account: "sibling", Limit: "day"},

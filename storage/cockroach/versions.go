@@ -26,6 +26,7 @@ const (
 	getVersionSQL    = `SELECT apply_time FROM purser_schema WHERE version = $1`
 	latestVersionSQL = `SELECT max(version) FROM purser_schema`
 	listVersionsSQL  = `SELECT version FROM purser_schema ORDER BY version DESC`
+	zeroVersionSQL   = `SELECT count(*) FROM purser_schema WHERE version = 0`
 	versionsExistSQL = `SELECT count(*) FROM information_schema.tables
 WHERE table_schema = current_schema() AND table_name = 'purser_schema'`
 )
@@ -90,9 +91,14 @@ func (versions) ListMigrations(ctx context.Context, db database.DBTxConn) (list 
 	return list, rows.Err()
 }
 
-// TableExists see [database.StoreExtender].
+// TableExists see [database.StoreExtender]. A table without goose's zero version, which another
+// process may be about to insert, counts as missing: making it again does no harm, while goose
+// gives up on one that is there and empty.
 func (versions) TableExists(ctx context.Context, db database.DBTxConn) (bool, error) {
 	var n int64
-	err := db.QueryRowContext(ctx, versionsExistSQL).Scan(&n)
+	if err := db.QueryRowContext(ctx, versionsExistSQL).Scan(&n); err != nil || n == 0 {
+		return false, err
+	}
+	err := db.QueryRowContext(ctx, zeroVersionSQL).Scan(&n)
 	return n > 0, err
 }
