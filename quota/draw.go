@@ -22,6 +22,10 @@ type Want struct {
 	Amount int64     // desired, > 0
 	// Floor may always be taken, if the pot has it (q of R28): what the waiting requests need.
 	Floor int64
+	// Least is what the most modest waiting request lacks at least. A pot that has less serves
+	// nobody, and gives nothing: else a request that can never be paid would move all of it to
+	// one node, out of the others' reach (R28).
+	Least int64
 	// First is the first allotment number reserved for this want; a wallet reserves
 	// MaxWalletGrants, a window one. The node chose them, so the draw can be sent again (R11).
 	First AllotmentNo
@@ -120,6 +124,9 @@ func TakeFromGrants(grants []*Pot, w *Want, liveNodes int) []Take {
 	for _, g := range grants {
 		has += max(g.Available, 0)
 	}
+	if has < w.Least {
+		return nil
+	}
 	left := min(w.Amount, DrawLimit(has, w.Floor, liveNodes))
 	var takes []Take
 	for _, g := range grants {
@@ -136,5 +143,9 @@ func TakeFromGrants(grants []*Pot, w *Want, liveNodes int) []Take {
 
 // TakeFromWindow is a window want's part: what the cap leaves, under the half rule (R33).
 func TakeFromWindow(taken int64, w *Want, liveNodes int) int64 {
-	return min(w.Amount, DrawLimit(w.Window.Cap-taken, w.Floor, liveNodes))
+	has := w.Window.Cap - taken
+	if has < w.Least {
+		return 0
+	}
+	return min(w.Amount, DrawLimit(has, w.Floor, liveNodes))
 }

@@ -137,6 +137,33 @@ func TestExpiryThenLateCommitOnce(t *testing.T) {
 	}
 }
 
+// TestUnaffordableRequestsMoveNothing: who asks for more than there is gets a FIRM denial, and
+// neither starves others on the node nor takes the pot out of other nodes' reach (R28).
+func TestUnaffordableRequestsMoveNothing(t *testing.T) {
+	n := world(t)
+	n.catalogue()
+	n.account("acme", "", 100e6)
+	huge := chat("acme", 1e6, 1e6)
+	absurd := chat("acme", 1<<53, 1<<53)
+	for range 3 {
+		for _, r := range []*quota.Request{huge, absurd} {
+			r.Candidates = []string{"counted"} // no fallback behind it
+			if d := n.reserve(r); d.Allowed || d.Denial.Reason != quota.DeniedCredits || d.Denial.Transient {
+				t.Fatalf("%+v; want a FIRM denial for credits", d)
+			}
+		}
+	}
+	pots, _, err := n.store.Pots(t.Context(), "acme", time.Now().UnixNano())
+	must(t, 0, err)
+	for _, p := range pots {
+		if p.Kind == quota.PotWallet && p.Available != 100e6 {
+			t.Errorf("%d of 100 credits are left in the pot", p.Available)
+		}
+	}
+	n.granted(chat("acme", 1000, 1000))
+	n.audited()
+}
+
 // eventually waits for a condition, within far more time than it needs.
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()

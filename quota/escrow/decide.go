@@ -97,13 +97,17 @@ type Result struct {
 type lack struct {
 	pool   *pool
 	amount int64
+	least  int64 // what would do
 }
 
 // fit is what was found for one claim of the candidate under decision.
 type fit struct {
 	pool   *pool
 	usable int64
-	need   int64
+	// undrawn is what the pot had when last seen, beyond usable: a pot that cannot serve a
+	// request is not drawn for it, but counts in what the denial says.
+	undrawn int64
+	need    int64
 }
 
 // Reserve decides over all pots of the request in one step, all or none (R18, R24). Nothing
@@ -176,12 +180,14 @@ func (s *Shard) measure(now int64, k *Candidate, quote bool, out *Result) {
 	for i := range k.Claims {
 		p := s.poolOf(out.payer, &k.Claims[i])
 		usable := p.usable(now, parts)
+		f := fit{pool: p, usable: usable}
 		if quote {
-			usable += p.left()
+			f.usable += p.left()
 		} else {
 			p.lastUse = now
+			f.undrawn = p.left()
 		}
-		out.fits = append(out.fits, fit{pool: p, usable: usable})
+		out.fits = append(out.fits, f)
 	}
 }
 
@@ -194,11 +200,33 @@ func (s *Shard) lacks(now int64, k *Candidate, out *Result) bool {
 		if !ok {
 			need = quota.Never
 		}
-		if need > f.usable && now >= f.pool.dryUntil {
-			out.lacking = append(out.lacking, lack{f.pool, need - f.usable})
+		if need <= f.usable || now < f.pool.dryUntil {
+			continue
 		}
+		least := max(k.least(&k.Claims[i], out)-f.usable, 0)
+		if f.pool.seen.at != 0 && now-f.pool.seen.at < s.cfg.DryFor && least > f.pool.left() {
+			continue // the pot was just seen to have less than would do
+		}
+		out.lacking = append(out.lacking, lack{f.pool, need - f.usable, least})
 	}
 	return len(out.lacking) > 0
+}
+
+// least is what the request's minimums ask of claim c; Never if that cannot be counted.
+func (k *Candidate) least(c *Claim, out *Result) int64 {
+	floor := out.try[:0]
+	for m := range k.Want {
+		if k.Flexible[m] {
+			floor = append(floor, k.Min[m])
+		} else {
+			floor = append(floor, k.Want[m])
+		}
+	}
+	out.try = floor
+	if need, ok := k.amount(c, floor); ok {
+		return need
+	}
+	return quota.Never
 }
 
 // shrink finds the largest quantities that all pools can pay (R42): out.Quantity. It returns
@@ -236,15 +264,7 @@ func (s *Shard) shrink(k *Candidate, out *Result) int {
 // deny says why claim i failed (R51).
 func (s *Shard) deny(now int64, k *Candidate, i int, out *Result) {
 	c, f := &k.Claims[i], &out.fits[i]
-	floor := out.try[:0]
-	for m := range k.Want {
-		if k.Flexible[m] {
-			floor = append(floor, k.Min[m])
-		} else {
-			floor = append(floor, k.Want[m])
-		}
-	}
-	need, _ := k.amount(c, floor)
+	need := k.least(c, out)
 	d := &out.Denial
 	d.Reason = quota.DeniedCredits
 	switch c.Kind {
@@ -254,10 +274,10 @@ func (s *Shard) deny(now int64, k *Candidate, i int, out *Result) {
 		d.Reason = quota.DeniedQuota
 	}
 	d.Level = level(c, k, out.payer.id)
-	d.Shortfall = max(need-f.usable, 0)
+	d.Shortfall = max(need-f.usable-f.undrawn, 0)
 	unspent := f.pool.out() + f.pool.heldAll() + f.pool.freeAll() + f.pool.left()
 	d.Transient = unspent >= need
-	d.Affordable = affordable(k, c, f.usable)
+	d.Affordable = affordable(k, c, f.usable+f.undrawn)
 	if !d.Transient && c.Kind != quota.PotWallet && c.Window.End != quota.Never {
 		d.RetryIn = durationUntil(now, c.Window.End)
 	}

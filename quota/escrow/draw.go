@@ -27,7 +27,7 @@ func (s *Shard) Drawing(payer string) bool {
 // want something, in one transaction. Call it only if none is under way.
 func (s *Shard) BeginDraw(now int64, incarnation string, out *Result) *Draw {
 	for _, l := range out.lacking {
-		l.pool.want = max(l.pool.want, l.amount)
+		l.pool.want, l.pool.least = max(l.pool.want, l.amount), l.least
 	}
 	return s.begin(now, incarnation, out.payer)
 }
@@ -87,10 +87,10 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 		}
 		floor := pl.floor(pl.want)
 		pl.size = max(pl.aim(now), floor)
-		w := quota.Want{Kind: pl.key.kind, Window: pl.window, Floor: floor,
+		w := quota.Want{Kind: pl.key.kind, Window: pl.window, Floor: floor, Least: pl.least,
 			Amount: max(pl.size-pl.usable(now, quota.MaxParts), pl.want), First: s.numbers()}
 		d.Wants, d.pools, d.asked = append(d.Wants, w), append(d.pools, pl), append(d.asked, pl.want)
-		pl.want = 0
+		pl.want, pl.least = 0, 0
 		pl.low = pl.size / 4
 	}
 	if len(d.Wants) == 0 {
@@ -135,7 +135,9 @@ func (s *Shard) EndDraw(now int64, d *Draw, drawn []quota.Drawn) {
 		p.want = max(p.want-max(got-d.asked[i], 0), 0) // more than was asked for serves who joined
 		p.seen = seen{available: drawn[i].Available, escrowed: drawn[i].Escrowed,
 			taken: drawn[i].Taken, debt: drawn[i].Debt, at: now}
-		if got < min(d.Wants[i].Floor, d.Wants[i].Amount) {
+		p.want = min(p.want, p.left()/2) // R28: nobody knows what of it can be served
+		hopeless := got == 0 && d.Wants[i].Least > drawn[i].Available
+		if got < min(d.Wants[i].Floor, d.Wants[i].Amount) && !hopeless { // others may want less
 			p.dryUntil = now + s.cfg.DryFor
 		}
 	}

@@ -118,7 +118,7 @@ func TestDrawChecksTheCapsItUses(t *testing.T) {
 	p := r.out.payer
 	p.pools[1].want = 5 // asked ahead, while another draw was under way
 	r.budget("team", "tokens", 0, 20)
-	org := r.ask(candidate("f", 1, 2000, 2000, wallet()))
+	org := r.ask(candidate("f", 1, 500, 500, wallet()))
 	org.Account, org.Epochs = "org", r.db.Profile("org").Epochs()
 	if st := r.s.Reserve(r.db.Now, org, &r.out); st != Short {
 		t.Fatalf("status %d", st)

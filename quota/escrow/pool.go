@@ -53,6 +53,7 @@ type pool struct {
 	own        int64           // sum of amount over allotments: our part of the pot's escrowed
 	seen       seen
 	dryUntil   int64 // the pot gave less than was needed: do not ask again before
+	least      int64 // what would do for the request that begins the next draw
 	want       int64 // what waiting requests lack; input of the next draw
 	drawing    bool
 

@@ -13,6 +13,7 @@ func drawTests() []Test {
 	return []Test{
 		{"MovesAvailableToEscrowed", drawMoves},
 		{"HalfRule", drawHalfRule},
+		{"LeastOrNothing", drawLeast},
 		{"BurnOrder", drawBurnOrder},
 		{"AtMostEightGrants", drawManyGrants},
 		{"OpenGrantsOnly", drawOpenGrants},
@@ -395,4 +396,22 @@ func drawTrace(e *Env) {
 		e.check(len(got.Allotments) == 0, "want %d of the late sending drew %+v", i, got)
 	}
 	e.figures("acme", "one", 1000, 0, 0, 0, 0, 0)
+}
+
+// drawLeast: a pot that has less than would do for anybody gives nothing (R28).
+func drawLeast(e *Env) {
+	e.account("acme", "")
+	e.grant("acme", "one", 1000)
+	n := e.node()
+	wallet, day := n.want(5000, 5000), n.windowWant(e.day("acme", "daily", 100), 500, 500)
+	wallet.Least, day.Least = 1001, 101
+	for i, got := range n.drawn(n.draw("acme", wallet, day)) {
+		e.check(len(got.Allotments) == 0, "want %d drew %+v", i, got)
+	}
+	wallet, day = n.want(5000, 5000), n.windowWant(e.day("acme", "daily", 100), 500, 500)
+	wallet.Least, day.Least = 1000, 100
+	for i, got := range n.drawn(n.draw("acme", wallet, day)) {
+		e.check(len(got.Allotments) == 1, "want %d drew %+v", i, got)
+	}
+	e.figures("acme", "one", 0, 1000, 0, 0, 0, 0)
 }
