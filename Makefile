@@ -45,7 +45,7 @@ vet:
 	set -e; for module in $(TEST_MODULES); do (cd $$module && go vet ./...); done
 
 .PHONY: generate
-generate: $(TOOLS) $(RULES) ## Generate Go from the contract
+generate: $(TOOLS) $(RULES) ## Generate Go and docs/errors.md from the contract
 	$(BIN)/buf format --write proto
 	rm -f proto/purser/v1/*.pb.go
 	$(BIN)/buf generate proto
@@ -62,8 +62,9 @@ tools: $(TOOLS) $(RULES)
 generated: $(TOOLS) $(RULES)
 	rm -rf .tmp/generated
 	$(BIN)/buf generate --output .tmp/generated proto
-	diff -r --exclude='*.proto' --exclude='*_test.go' .tmp/generated/proto proto || \
-		{ echo "the generated Go is not that of the contract: make generate"; exit 1; }
+	diff -r --exclude='*.proto' --exclude='*_test.go' .tmp/generated/proto proto && \
+		diff .tmp/generated/docs/errors.md docs/errors.md || \
+		{ echo "what is generated is not that of the contract: make generate"; exit 1; }
 
 .PHONY: bench
 bench: ## Run the benchmarks of the engine
@@ -75,10 +76,10 @@ dev: ## Serve on loopback with a store in .tmp
 	go run ./cmd/purser serve --store sqlite:.tmp/dev.db
 
 # Pinned in tools/go.mod; protoc plugins must be those, so nothing on PATH is used.
-$(TOOLS): tools/go.mod tools/go.sum
+$(TOOLS): tools/go.mod tools/go.sum tools/protoc-gen-errordoc/main.go
 	@mkdir -p $(BIN)
 	cd tools && go build -o ../$(BIN)/ github.com/bufbuild/buf/cmd/buf \
-		google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+		google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc ./protoc-gen-errordoc
 	@touch $@
 
 $(RULES): tools/go.mod
