@@ -173,8 +173,15 @@ func (e *encoder) record(r, last *Record) {
 	e.varint(r.SettledAt - r.ReservedAt)
 }
 
+// slotContinues stands beside the kind of a slot in its first byte.
+const slotContinues = 0x80
+
 func (e *encoder) slot(s *Slot) {
-	e.byte(uint8(s.Kind))
+	head := uint8(s.Kind)
+	if s.Continues {
+		head |= slotContinues
+	}
+	e.byte(head)
 	e.name(s.Unit)
 	e.name(s.Pot)
 	e.uvarint(uint64(s.Anchor))
@@ -364,8 +371,10 @@ func (d *decoder) record(last *Record) Record {
 }
 
 func (d *decoder) slot() Slot {
+	head := d.byte()
 	return Slot{
-		Kind:      PotKind(d.byte()),
+		Kind:      PotKind(head &^ slotContinues),
+		Continues: head&slotContinues != 0,
 		Unit:      d.name(),
 		Pot:       d.name(),
 		Anchor:    AllotmentNo(d.uint32(d.uvarint())),

@@ -55,7 +55,7 @@ func anyEntry(key EntryKey) *rapid.Generator[Entry] {
 
 func anySlot() *rapid.Generator[Slot] {
 	return rapid.Custom(func(t *rapid.T) Slot {
-		return Slot{Kind: PotKind(rapid.Uint8().Draw(t, "kind")), Unit: anyName().Draw(t, "unit"), Pot: anyName().Draw(t, "pot"),
+		return Slot{Kind: PotKind(rapid.Uint8Max(127).Draw(t, "kind")), Continues: rapid.Bool().Draw(t, "continues"), Unit: anyName().Draw(t, "unit"), Pot: anyName().Draw(t, "pot"),
 			Anchor: AllotmentNo(rapid.Uint32().Draw(t, "anchor")), Parts: anyParts().Draw(t, "parts"),
 			Charge: anyAmount().Draw(t, "charge"), Uncovered: anyAmount().Draw(t, "uncovered")}
 	})

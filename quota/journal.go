@@ -76,15 +76,18 @@ type EntryKey struct {
 	Phase    uint8
 }
 
-// Slot is what one pot kind of a reservation was charged (R25: each on its own).
+// Slot is what one pot kind of a reservation was charged (R25: each on its own). A reservation
+// that was extended after a window had ended holds on two windows of one limit; their slots
+// follow one another, oldest first, and share what the usage asks of the limit (R34).
 type Slot struct {
 	Kind      PotKind
 	Unit      string
 	Pot       string       // names the pot of an uncovered amount if Anchor is 0 (windows)
 	Anchor    AllotmentNo  // the slot's first allotment at reserve; tells the pot
 	Parts     []token.Part // charged on allotments of the owner's lane, > 0 each
-	Charge    int64        // what the usage costs of this kind
+	Charge    int64        // what the usage costs of this kind, and window
 	Uncovered int64        // Charge - sum of Parts: debited by the projector
+	Continues bool         // a later window of the limit that the slot before it is about
 }
 
 // Record is the settlement of a reservation as the journal keeps it: all that usage events,
@@ -104,8 +107,8 @@ type Record struct {
 	Usage        []Quantity
 	Lines        []int64 // micros of each usage line, as priced
 	Held         int64   // micros held on the wallet
-	Slots        []Slot  // wallet first
-	Digest       uint64  // of the usage: same content or not
+	Slots        []Slot
+	Digest       uint64 // of the usage: same content or not
 	ReservedAt   int64
 	ExpiresAt    int64
 	SettledAt    int64
@@ -118,6 +121,19 @@ func (r *Record) Charged() int64 {
 		sum += l
 	}
 	return sum
+}
+
+// Cost is what the usage asks of a pot kind that counts unit: micros, or a quantity of a meter.
+func (r *Record) Cost(unit string) int64 {
+	if unit == UnitCredits {
+		return r.Charged()
+	}
+	for i := range r.Usage {
+		if r.Usage[i].Meter == unit {
+			return r.Usage[i].Quantity
+		}
+	}
+	return 0
 }
 
 // Uncovered is what of the charge in micros no allotment covered.

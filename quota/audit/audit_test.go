@@ -299,6 +299,44 @@ func TestCorruption(t *testing.T) {
 	}
 }
 
+// TestWindowsOfOneLimit is R34: what a reservation uses of a limit may be spread over its
+// windows, the older first, and adds up to the usage.
+func TestWindowsOfOneLimit(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		charges [2]int64 // of an older and a newer window, of 11
+		missing int64    // uncovered in the older one
+		says    string
+	}{
+		{"spread", [2]int64{6, 5}, 0, ""},
+		{"charged twice", [2]int64{11, 11}, 0, "its usage asks 11 of a limit whose windows are charged 22"},
+		{"charged in part", [2]int64{6, 4}, 0, "its usage asks 11 of a limit whose windows are charged 10"},
+		{"a rest left to the older", [2]int64{6, 5}, 2, "slot 1 leaves 2 uncovered"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := healthy()
+			r := &b.batches[1].Records[0]
+			older, newer := r.Slots[1], r.Slots[1]
+			older.Charge, older.Uncovered = c.charges[0], c.missing
+			older.Parts = []token.Part{{Allotment: 2, Amount: c.charges[0] - c.missing}}
+			newer.Charge, newer.Continues = c.charges[1], true
+			newer.Parts = []token.Part{{Allotment: 2, Amount: c.charges[1]}}
+			r.Slots = []quota.Slot{r.Slots[0], older, newer}
+			b.post()
+			report := audit(t, b, Options{})
+			if c.says == "" {
+				if !report.OK() {
+					t.Fatalf("findings %v", report.Findings)
+				}
+				return
+			}
+			if !slices.ContainsFunc(report.Findings, func(f Finding) bool { return strings.Contains(f.String(), c.says) }) {
+				t.Fatalf("no finding %q in %v", c.says, report.Findings)
+			}
+		})
+	}
+}
+
 func TestQuiescentProjectedSpent(t *testing.T) {
 	b := quiescent()
 	b.allotments[0].Spent-- // Spent and entries differ, as when closing believed a projected figure.

@@ -168,6 +168,29 @@ func (a *auditor) checkSlots(r *quota.Record) {
 	if wallets > 1 || wallets == 0 && r.Charged() != 0 {
 		a.find("I5", name, "it is charged %d micros in %d wallets", r.Charged(), wallets)
 	}
+	a.checkWindows(r)
+}
+
+// checkWindows is I5 and R34 for a limit whose usage was spread over several of its windows:
+// together they are charged what the usage asks, and no rest was left to an older one. (A LATE
+// charge is uncovered wherever it is.)
+func (a *auditor) checkWindows(r *quota.Record) {
+	name := entryName(r.EntryKey, r.Nonce)
+	charged := int64(0)
+	for i := range r.Slots {
+		s := &r.Slots[i]
+		if !s.Continues {
+			charged = 0
+		} else if i == 0 {
+			a.find("R34", name, "its first slot continues none")
+		} else if before := &r.Slots[i-1]; before.Uncovered != 0 && r.Phase == quota.PhaseTerminal {
+			a.find("R34", name, "slot %d leaves %d uncovered in a window that slot %d continues", i-1, before.Uncovered, i)
+		}
+		a.add(&charged, s.Charge, name)
+		if last := i+1 == len(r.Slots) || !r.Slots[i+1].Continues; last && s.Continues && charged != r.Cost(s.Unit) {
+			a.find("I5", name, "its usage asks %d of a limit whose windows are charged %d", r.Cost(s.Unit), charged)
+		}
+	}
 }
 
 // claim counts what a projected record debits without an allotment (R25).

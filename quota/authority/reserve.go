@@ -237,7 +237,7 @@ func (a *Authority) letGo(sh *shard, now int64, res *escrow.Result) {
 	rec := quota.Record{EntryKey: quota.EntryKey{Lane: sh.core.Lane(), Sequence: res.Token.Sequence},
 		Nonce: res.Token.Nonce, Kind: quota.Released, Account: res.Token.Account, Payer: res.Token.Payer,
 		Principal: res.Token.Principal, Feature: res.Token.Feature, PriceVersion: res.Token.PriceVersion, SettledAt: now}
-	if status, p := sh.core.Settle(now, rec, nil, nil); status == escrow.Enqueue {
+	if status, p := sh.core.Settle(now, rec, nil); status == escrow.Enqueue {
 		sh.lane.push(p)
 	}
 }

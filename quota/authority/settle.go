@@ -29,21 +29,21 @@ type reply struct {
 // Indefinite: OUTCOME_UNKNOWN and a context's end: the commit may still land; send the same
 // again.
 func (a *Authority) Commit(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error) {
-	rec, charge, err := a.recordOf(ctx, p, s, quota.Committed)
+	x, err := a.recordOf(ctx, p, s, quota.Committed)
 	if err != nil {
 		return quota.Receipt{}, err
 	}
-	return a.settle(ctx, rec, charge)
+	return a.settle(ctx, x)
 }
 
 // Release gives a reservation back unused. Calling again replays; after an expiry it is no
 // error, after a commit it is RESERVATION_COMMITTED. Otherwise as Commit.
 func (a *Authority) Release(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error) {
-	rec, charge, err := a.recordOf(ctx, p, s, quota.Released)
+	x, err := a.recordOf(ctx, p, s, quota.Released)
 	if err != nil {
 		return quota.Receipt{}, err
 	}
-	return a.settle(ctx, rec, charge)
+	return a.settle(ctx, x)
 }
 
 // decode opens a token and checks that it is the caller's (R38).
@@ -72,18 +72,18 @@ func (a *Authority) mayReloadMACKeys() bool {
 	return now-last >= int64(a.cfg.Poll) && a.macReload.CompareAndSwap(last, now)
 }
 
-// recordOf prices a settlement: the record without its parts, and what each slot is charged.
-func (a *Authority) recordOf(ctx context.Context, p *authz.Principal, s *quota.Settle, kind quota.SettleKind) (*settlement, []int64, error) {
+// recordOf prices a settlement: the record without its slots.
+func (a *Authority) recordOf(ctx context.Context, p *authz.Principal, s *quota.Settle, kind quota.SettleKind) (*settlement, error) {
 	var x settlement
 	t := &x.token
 	if err := a.decode(ctx, p, s.Token, t); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	labels := t.Labels
 	if len(s.Labels) > 0 {
 		merged, err := label.Merge(s.Labels, t.Labels)
 		if err != nil {
-			return nil, nil, &quota.Error{Reason: quota.ReasonRequestInvalid, Message: err.Error(), NotApplied: true}
+			return nil, &quota.Error{Reason: quota.ReasonRequestInvalid, Message: err.Error(), NotApplied: true}
 		}
 		labels = merged
 	}
@@ -94,38 +94,20 @@ func (a *Authority) recordOf(ctx context.Context, p *authz.Principal, s *quota.S
 		PriceVersion: t.PriceVersion, Labels: labels,
 		ReservedAt: t.IssuedAt, ExpiresAt: t.Expires, SettledAt: a.now(),
 	}
-	charge := make([]int64, len(t.Slots))
 	if kind != quota.Committed {
-		return &x, charge, nil
+		return &x, nil
 	}
 	if err := a.price(ctx, &x.rec, s.Usage); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	x.rec.Digest = usageDigest(x.rec.Usage)
-	total := x.rec.Charged()
-	for i := range t.Slots {
-		if t.Slots[i].Unit == quota.UnitCredits {
-			charge[i] = total
-		} else {
-			charge[i] = usedOf(x.rec.Usage, t.Slots[i].Unit)
-		}
-	}
-	return &x, charge, nil
+	return &x, nil
 }
 
 // settlement is a token with the record it becomes.
 type settlement struct {
 	token token.Token
 	rec   quota.Record
-}
-
-func usedOf(usage []quota.Quantity, meter string) int64 {
-	for i := range usage {
-		if usage[i].Meter == meter {
-			return usage[i].Quantity
-		}
-	}
-	return 0
 }
 
 // price fills in usage and its lines at the price version frozen in the token. A commit
@@ -183,12 +165,12 @@ func usageDigest(usage []quota.Quantity) uint64 {
 
 // settle brings a settlement to its fate, first in the owner's lane if that is here, else in
 // the guest lane.
-func (a *Authority) settle(ctx context.Context, x *settlement, charge []int64) (quota.Receipt, error) {
+func (a *Authority) settle(ctx context.Context, x *settlement) (quota.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.SettleTimeout)
 	defer cancel()
 	foreign := false
 	for {
-		p, mine, err := a.enqueue(x, charge, foreign)
+		p, mine, err := a.enqueue(x, foreign)
 		if err != nil {
 			return quota.Receipt{}, err
 		}
@@ -221,13 +203,13 @@ func (a *Authority) unknownOutcome(ctx context.Context) error {
 
 // enqueue puts a settlement where it becomes durable. mine says that the Pending is this
 // call's own and not one it joined.
-func (a *Authority) enqueue(x *settlement, charge []int64, foreign bool) (p *escrow.Pending, mine bool, err error) {
+func (a *Authority) enqueue(x *settlement, foreign bool) (p *escrow.Pending, mine bool, err error) {
 	r := &reply{done: make(chan struct{})}
 	if sh := a.ownerOf(x.rec.Lane, x.rec.Sequence); sh != nil && !foreign {
 		if sh.lane.full() {
 			return nil, false, overloaded("this node's settle queue is full")
 		}
-		switch status, p, queued := sh.settle(x, charge, r); {
+		switch status, p, queued := sh.settle(x, r); {
 		case status == escrow.Enqueue:
 			if !queued {
 				a.stranded(sh.lane, []*escrow.Pending{p})
@@ -238,7 +220,7 @@ func (a *Authority) enqueue(x *settlement, charge []int64, foreign bool) (p *esc
 		}
 	}
 	rec := x.rec
-	rec.Held, rec.Slots = foreignSlots(&x.token, charge)
+	escrow.Foreign(&x.token, &rec)
 	p = &escrow.Pending{Record: rec, Reply: r}
 	if a.engine.Load().guest.full() {
 		return nil, false, overloaded("this node's settle queue is full")
@@ -249,37 +231,11 @@ func (a *Authority) enqueue(x *settlement, charge []int64, foreign bool) (p *esc
 
 // settle turns a hold into a settlement in the lane's queue, under one lock so that
 // operations on a reservation keep their order.
-func (s *shard) settle(x *settlement, charge []int64, r *reply) (status escrow.SettleStatus, p *escrow.Pending, queued bool) {
+func (s *shard) settle(x *settlement, r *reply) (status escrow.SettleStatus, p *escrow.Pending, queued bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	status, p = s.core.Settle(x.rec.SettledAt, x.rec, charge, r)
+	status, p = s.core.Settle(x.rec.SettledAt, x.rec, r)
 	return status, p, status == escrow.Enqueue && s.lane.push(p)
-}
-
-// foreignSlots splits a charge over the parts in the token; what they do not cover is
-// uncovered: the settler has no allotments in the owner's lane (R25, R27).
-func foreignSlots(t *token.Token, charge []int64) (held int64, slots []quota.Slot) {
-	slots = make([]quota.Slot, len(t.Slots))
-	for i := range t.Slots {
-		from, to := &t.Slots[i], &slots[i]
-		to.Kind, to.Unit, to.Pot, to.Charge = quota.PotKind(from.Kind), from.Unit, from.PotID, charge[i]
-		if len(from.Parts) > 0 {
-			to.Anchor = quota.AllotmentNo(from.Parts[0].Allotment)
-		}
-		rest := charge[i]
-		for _, part := range from.Parts {
-			if from.Kind == uint8(quota.PotWallet) {
-				held += part.Amount
-			}
-			used := min(rest, part.Amount)
-			rest -= used
-			if used > 0 {
-				to.Parts = append(to.Parts, token.Part{Allotment: part.Allotment, Amount: used})
-			}
-		}
-		to.Uncovered = rest
-	}
-	return held, slots
 }
 
 // conclude turns a fate into the answer of one call. again asks for the guest lane.

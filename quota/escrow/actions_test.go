@@ -187,7 +187,7 @@ func (w *world) client(kind quota.SettleKind, usage int64, delivered bool) {
 	if p.current().guest.Full() {
 		return
 	}
-	c := &call{p: p, token: t, charge: make([]int64, len(t.Slots)), rec: quota.Record{EntryKey: t.Key, Nonce: t.Nonce, Kind: kind,
+	c := &call{p: p, token: t, rec: quota.Record{EntryKey: t.Key, Nonce: t.Nonce, Kind: kind,
 		Delivered: delivered, Account: t.Account, Payer: t.Payer, Principal: t.Principal, Feature: t.Feature,
 		PriceVersion: t.PriceVersion, ReservedAt: t.IssuedAt, ExpiresAt: t.Expires, SettledAt: p.current().now()}}
 	if kind == quota.Released {
@@ -199,7 +199,7 @@ func (w *world) client(kind quota.SettleKind, usage int64, delivered bool) {
 	c.settle()
 }
 
-// price fills in usage, lines and what each slot is charged.
+// price fills in usage and lines.
 func (c *call) price(usage int64) {
 	rate := pricing.Rate{PriceMicros: 3, Per: 1}
 	if c.rec.Feature == "small" {
@@ -209,16 +209,6 @@ func (c *call) price(usage int64) {
 	c.rec.Usage = []quota.Quantity{{Meter: "tokens", Quantity: usage}, {Meter: "requests", Quantity: 1}}
 	c.rec.Lines = []int64{cost, 1}
 	c.rec.Digest = uint64(usage) + 1
-	for i, s := range c.token.Slots {
-		switch s.Unit {
-		case quota.UnitCredits:
-			c.charge[i] = cost + 1
-		case "tokens":
-			c.charge[i] = usage
-		default:
-			c.charge[i] = 1
-		}
-	}
 }
 
 // pause stops a process for a while, sometimes with its monotonic clock (a suspended machine).
@@ -394,8 +384,14 @@ func (w *world) checkMemory() {
 			for _, s := range e.shards {
 				held := make(map[*allotment]int64)
 				for _, h := range s.holds {
-					for _, x := range append(append([]part(nil), h.parts...), h.extras...) {
-						held[x.a] += x.amount
+					all := [2][]part{h.parts}
+					if h.settling != nil {
+						all[1] = h.settling.extras
+					}
+					for _, parts := range all {
+						for _, x := range parts {
+							held[x.a] += x.amount
+						}
 					}
 				}
 				for _, a := range s.byNo {

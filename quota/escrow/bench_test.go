@@ -91,7 +91,7 @@ func benchReserve(b *testing.B, budgets int) {
 func BenchmarkReserveAndSettle(b *testing.B) {
 	r, q, _ := warm(b, 2)
 	j := NewJournal(1, 1<<20, 256)
-	charge := []int64{1200, 1200, 1200}
+	lines := []int64{1200}
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
@@ -100,7 +100,7 @@ func BenchmarkReserveAndSettle(b *testing.B) {
 		}
 		t := &r.out.Token
 		_, p := r.s.Settle(r.db.Now, quota.Record{EntryKey: quota.EntryKey{Lane: 1, Sequence: t.Sequence}, Nonce: t.Nonce,
-			Kind: quota.Committed}, charge, nil)
+			Kind: quota.Committed, Lines: lines}, nil)
 		j.Push(p)
 		if n++; n%256 == 0 {
 			j.Batch()

@@ -359,7 +359,7 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 	h.who = identity{r.Account, r.Payer, r.Principal, k.Feature, k.PriceVersion}
 	for i := range out.fits {
 		f, c := &out.fits[i], &k.Claims[i]
-		n := f.pool.take(now, f.need, i, h)
+		n := f.pool.take(now, f.need, h)
 		h.slots = append(h.slots, slot{pool: f.pool, unit: c.unit(k.Meters), parts: n})
 		f.pool.note(now, f.need)
 		if f.pool.freeAll() < f.pool.low && !out.payer.drawing && now >= f.pool.dryUntil {
@@ -376,8 +376,7 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 }
 
 // take holds need on the pool's allotments, oldest first, and returns the number of parts.
-func (p *pool) take(now, need int64, slot int, h *hold) int {
-	n := 0
+func (p *pool) take(now, need int64, h *hold) (n uint16) {
 	for _, a := range p.allotments {
 		if need == 0 {
 			break
@@ -389,7 +388,7 @@ func (p *pool) take(now, need int64, slot int, h *hold) int {
 		a.free -= x
 		a.held += x
 		need -= x
-		h.parts = append(h.parts, part{a: a, slot: slot, amount: x})
+		h.parts = append(h.parts, part{a: a, amount: x})
 		n++
 	}
 	check(need == 0, "I4: a hold was decided on more than is free")

@@ -97,7 +97,8 @@ func (r *rig) draw(d *Draw) {
 	r.s.EndDraw(r.db.Now, d, drawn)
 }
 
-// settle begins a settlement; charge is per slot, nil for a release.
+// settle begins a settlement; charge is what the usage costs of each slot's unit, nil for a
+// release.
 func (r *rig) settle(sequence uint64, charge ...int64) *Pending {
 	r.t.Helper()
 	h := r.s.holds[sequence]
@@ -108,7 +109,14 @@ func (r *rig) settle(sequence uint64, charge ...int64) *Pending {
 	if charge == nil {
 		rec.Kind = quota.Released
 	}
-	st, p := r.s.Settle(r.db.Now, rec, charge, nil)
+	for i, x := range charge {
+		if unit := h.slots[i].unit; unit == quota.UnitCredits {
+			rec.Lines = []int64{x}
+		} else {
+			rec.Usage = append(rec.Usage, quota.Quantity{Meter: unit, Quantity: x})
+		}
+	}
+	st, p := r.s.Settle(r.db.Now, rec, nil)
 	if st != Enqueue {
 		r.t.Fatalf("settle: status %d", st)
 	}

@@ -13,7 +13,8 @@ type Pending struct {
 	// Reply is the shell's: who waits for the fate.
 	Reply any
 
-	hold *hold
+	hold   *hold
+	extras []part // taken from free amounts beyond the hold (R25)
 }
 
 // Local reports whether the settlement is of a hold of this process, to be told to its shard.
@@ -32,11 +33,11 @@ const (
 	Underway
 )
 
-// Settle turns a hold into a settlement. rec is the record without Slots; charge is what the
-// usage asks of each slot, in the token's order. What the hold does not cover is taken from
-// free amounts of the same pot here, as an Extend made and settled in one step; the rest is
-// uncovered (R25). Amounts stay out of reach until Settled (R1).
-func (s *Shard) Settle(now int64, rec quota.Record, charge []int64, reply any) (SettleStatus, *Pending) {
+// Settle turns a hold into a settlement. rec is the record without Slots. What its usage costs
+// beyond the hold is taken from free amounts of the same pot here, as an Extend made and
+// settled in one step; the rest is uncovered (R25). Which generation of the token the caller
+// has does not matter: the hold counts (race 13). Amounts stay out of reach until Settled (R1).
+func (s *Shard) Settle(now int64, rec quota.Record, reply any) (SettleStatus, *Pending) {
 	h, ok := s.holds[rec.Sequence]
 	if !ok || h.nonce != rec.Nonce {
 		return NotHeld, nil
@@ -46,46 +47,50 @@ func (s *Shard) Settle(now int64, rec quota.Record, charge []int64, reply any) (
 	}
 	p := &Pending{Record: rec, Reply: reply, hold: h}
 	p.Record.ReservedAt, p.Record.ExpiresAt = h.reserved, h.expires
-	p.Record.Held, p.Record.Slots = h.charge(now, charge)
+	p.charge(now)
 	h.settling = p
 	return Enqueue, p
 }
 
-// charge splits what usage asks over the hold's parts and then over free amounts.
-func (h *hold) charge(now int64, charge []int64) (held int64, slots []quota.Slot) {
-	slots = make([]quota.Slot, len(h.slots))
-	next := 0
+// charge splits what the usage costs over the hold's parts and then over free amounts. Of the
+// windows of one limit the older take what they hold, the newest the rest (R34).
+func (p *Pending) charge(now int64) {
+	h, rec := p.hold, &p.Record
+	rec.Slots = make([]quota.Slot, len(h.slots))
+	next, rest := 0, int64(0)
 	for i := range h.slots {
-		from := &h.slots[i]
-		parts := h.parts[next : next+from.parts]
-		next += from.parts
-		out := &slots[i]
-		out.Kind, out.Unit = from.pool.key.kind, from.unit
-		if charge != nil {
-			out.Charge = charge[i]
+		from, out := &h.slots[i], &rec.Slots[i]
+		parts := h.parts[next : next+int(from.parts)]
+		next += int(from.parts)
+		out.Kind, out.Unit, out.Continues = from.pool.key.kind, from.unit, from.continues
+		if !from.continues {
+			rest = rec.Cost(from.unit)
 		}
 		if len(parts) > 0 {
 			out.Anchor = parts[0].a.number
 		} else if out.Kind != quota.PotWallet {
 			out.Pot = from.pool.window.ID()
 		}
-		rest := out.Charge
+		owed := rest
 		for j := range parts {
 			parts[j].used = min(rest, parts[j].amount)
 			rest -= parts[j].used
 			out.Parts = addPart(out.Parts, parts[j].a.number, parts[j].used)
 			if out.Kind == quota.PotWallet {
-				held += parts[j].amount
+				rec.Held += parts[j].amount
 			}
 		}
-		out.Uncovered = h.extra(now, from.pool, i, rest, out)
+		if i+1 < len(h.slots) && h.slots[i+1].continues {
+			out.Charge = owed - rest
+			continue
+		}
+		out.Charge, out.Uncovered = owed, p.extra(now, from.pool, rest, out)
 	}
-	return held, slots
 }
 
 // extra takes rest from free amounts of the pool and returns what is left uncovered.
-func (h *hold) extra(now int64, p *pool, slot int, rest int64, out *quota.Slot) int64 {
-	for _, a := range p.allotments {
+func (p *Pending) extra(now int64, pl *pool, rest int64, out *quota.Slot) int64 {
+	for _, a := range pl.allotments {
 		if rest == 0 || len(out.Parts) >= quota.MaxParts {
 			break
 		}
@@ -96,7 +101,7 @@ func (h *hold) extra(now int64, p *pool, slot int, rest int64, out *quota.Slot) 
 		a.free -= x
 		a.held += x
 		rest -= x
-		h.extras = append(h.extras, part{a: a, slot: slot, amount: x, used: x})
+		p.extras = append(p.extras, part{a: a, amount: x, used: x})
 		out.Parts = addPart(out.Parts, a.number, x)
 	}
 	return rest
@@ -123,7 +128,7 @@ func (s *Shard) Settled(p *Pending) {
 	check(h != nil && h.settling == p, "R2: a settlement ended twice")
 	p.hold = nil
 	if p.Fate.Verdict == quota.VerdictApplied {
-		for _, parts := range [2][]part{h.parts, h.extras} {
+		for _, parts := range [2][]part{h.parts, p.extras} {
 			for i := range parts {
 				parts[i].place(parts[i].used)
 			}
@@ -131,14 +136,14 @@ func (s *Shard) Settled(p *Pending) {
 		s.drop(h)
 		return
 	}
+	for i := range p.extras {
+		p.extras[i].place(0)
+	}
 	s.foreign(h, &p.Fate.Entry)
 }
 
 // foreign places a hold as somebody else settled it; entry is the winner.
 func (s *Shard) foreign(h *hold, entry *quota.Entry) {
-	for i := range h.extras {
-		h.extras[i].place(0)
-	}
 	left := entry.Parts
 	for i := range h.parts {
 		p := &h.parts[i]
@@ -209,7 +214,7 @@ func (s *Shard) expire(now int64, h *hold) *Pending {
 		EntryKey: quota.EntryKey{Lane: s.lane, Sequence: h.sequence}, Nonce: h.nonce, Kind: quota.Expired,
 		Account: h.who.account, Payer: h.who.payer, Principal: h.who.principal, Feature: h.who.feature,
 		PriceVersion: h.who.priceVersion, SettledAt: now,
-	}, nil, nil)
+	}, nil)
 	return p
 }
 

@@ -46,7 +46,7 @@ func TestSettleIsFreeOnlyWhenDurable(t *testing.T) {
 			expectBooks(t, w, "70/10/0")
 			p := r.settle(sequence, c.charge...)
 			expectBooks(t, w, "70/10/0")
-			if st, again := r.s.Settle(r.db.Now, p.Record, c.charge, nil); st != Underway || again != p {
+			if st, again := r.s.Settle(r.db.Now, p.Record, nil); st != Underway || again != p {
 				t.Fatalf("settled again: status %d", st)
 			}
 			r.durable(p)
@@ -54,7 +54,7 @@ func TestSettleIsFreeOnlyWhenDurable(t *testing.T) {
 			if live.Load() != 0 || r.s.Holds() != 0 {
 				t.Fatalf("%d live, %d holds", live.Load(), r.s.Holds())
 			}
-			if st, _ := r.s.Settle(r.db.Now, p.Record, c.charge, nil); st != NotHeld {
+			if st, _ := r.s.Settle(r.db.Now, p.Record, nil); st != NotHeld {
 				t.Fatalf("settled after the end: status %d", st)
 			}
 			expectViolation(t, "R2", func() { r.s.Settled(p) })

@@ -7,7 +7,6 @@ import (
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/quotatest"
-	"github.com/purser-io/purser/quota/token"
 )
 
 // call is a client's commit or release.
@@ -15,7 +14,6 @@ type call struct {
 	p       *proc
 	token   *quotatest.Issued
 	rec     quota.Record
-	charge  []int64
 	foreign bool
 	joined  []*call
 }
@@ -24,7 +22,7 @@ type call struct {
 func (c *call) settle() {
 	if e := c.p.owner(c.rec.Lane); e != nil && !c.foreign {
 		s := e.shards[ShardOf(c.rec.Sequence)]
-		status, x := s.Settle(c.rec.SettledAt, c.rec, c.charge, c)
+		status, x := s.Settle(c.rec.SettledAt, c.rec, c)
 		switch {
 		case status == Enqueue:
 			e.own.Push(x)
@@ -39,7 +37,7 @@ func (c *call) settle() {
 		}
 	}
 	rec := c.rec
-	rec.Held, rec.Slots = strangerSlots(&c.token.Token, c.charge)
+	Foreign(&c.token.Token, &rec)
 	c.p.toGuest(&Pending{Record: rec, Reply: c})
 }
 
@@ -59,30 +57,6 @@ func (p *proc) toGuest(x *Pending) {
 		return
 	}
 	p.orphans = append(p.orphans, x)
-}
-
-// strangerSlots splits a charge over the parts in the token.
-func strangerSlots(t *token.Token, charge []int64) (held int64, slots []quota.Slot) {
-	slots = make([]quota.Slot, len(t.Slots))
-	for i := range t.Slots {
-		from, to := &t.Slots[i], &slots[i]
-		to.Kind, to.Unit, to.Pot, to.Charge = quota.PotKind(from.Kind), from.Unit, from.PotID, charge[i]
-		if len(from.Parts) > 0 {
-			to.Anchor = quota.AllotmentNo(from.Parts[0].Allotment)
-		}
-		rest := charge[i]
-		for _, part := range from.Parts {
-			if to.Kind == quota.PotWallet {
-				held += part.Amount
-			}
-			if used := min(rest, part.Amount); used > 0 {
-				to.Parts = append(to.Parts, token.Part{Allotment: part.Allotment, Amount: used})
-				rest -= used
-			}
-		}
-		to.Uncovered = rest
-	}
-	return held, slots
 }
 
 func records(batch []*Pending) []quota.Record {

@@ -88,7 +88,6 @@ type hold struct {
 	slots    []slot
 	parts    []part // of all slots, in slot order
 	settling *Pending
-	extras   []part // taken from free amounts by the commit under way (R25)
 	who      identity
 
 	slotArray [4]slot
@@ -102,14 +101,14 @@ type identity struct {
 }
 
 type slot struct {
-	pool  *pool
-	unit  string
-	parts int // how many of hold.parts are its
+	pool      *pool
+	unit      string
+	parts     uint16 // how many of hold.parts are its
+	continues bool   // a later window of the limit that the slot before it is about (R34)
 }
 
 type part struct {
 	a      *allotment
-	slot   int
 	amount int64
 	used   int64 // of amount, by the settlement under way
 }
@@ -132,8 +131,8 @@ func (s *Shard) drop(h *hold) {
 	if h.counter != nil {
 		h.counter.Add(-1)
 	}
-	slots, parts, extras := h.slots[:0], h.parts[:0], h.extras[:0]
-	*h = hold{slots: slots, parts: parts, extras: extras}
+	slots, parts := h.slots[:0], h.parts[:0]
+	*h = hold{slots: slots, parts: parts}
 	if len(s.spare) < 4096 {
 		s.spare = append(s.spare, h)
 	}
@@ -192,13 +191,14 @@ func (s *Shard) fill(h *hold, t *token.Token) {
 	for i := range h.slots {
 		from, to := &h.slots[i], &t.Slots[i]
 		to.Kind, to.Unit, to.PotID, to.Parts = uint8(from.pool.key.kind), from.unit, "", to.Parts[:0]
-		for _, p := range h.parts[next : next+from.parts] {
+		to.Continues = from.continues
+		for _, p := range h.parts[next : next+int(from.parts)] {
 			to.Parts = append(to.Parts, token.Part{Allotment: uint32(p.a.number), Amount: p.amount})
 		}
 		if from.parts == 0 && from.pool.key.kind != quota.PotWallet {
 			to.PotID = from.pool.window.ID()
 		}
-		next += from.parts
+		next += int(from.parts)
 	}
 }
 

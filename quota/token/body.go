@@ -14,7 +14,8 @@ const (
 	slotKind   = 0x0f
 	slotHasPot = 0x10 // The pot's id follows.
 	slotMeter  = 0x20 // The meter follows; else the unit is credits.
-	slotKnown  = slotKind | slotHasPot | slotMeter
+	slotOn     = 0x40 // Continues the slot before.
+	slotKnown  = slotKind | slotHasPot | slotMeter | slotOn
 )
 
 // appendBody writes all fields of t but the key's id. Random and dense numbers are written
@@ -67,6 +68,9 @@ func appendSlot(b []byte, slot *Slot, before int64) ([]byte, int64) {
 	}
 	if slot.Unit != "" {
 		head |= slotMeter
+	}
+	if slot.Continues {
+		head |= slotOn
 	}
 	b = append(b, head)
 	if slot.PotID != "" {
@@ -207,6 +211,9 @@ func (r *reader) slots(t *Token) {
 		}
 		before = r.slot(&t.Slots[i], before)
 	}
+	if checkOrder(t.Slots) != nil {
+		r.fail()
+	}
 }
 
 func (r *reader) slot(slot *Slot, before int64) int64 {
@@ -215,7 +222,7 @@ func (r *reader) slot(slot *Slot, before int64) int64 {
 	if head&^slotKnown != 0 || slot.Kind < KindWallet || slot.Kind > KindQuota {
 		r.fail()
 	}
-	slot.PotID, slot.Unit = "", ""
+	slot.PotID, slot.Unit, slot.Continues = "", "", head&slotOn != 0
 	if head&slotHasPot != 0 {
 		slot.PotID = r.string()
 	}

@@ -159,6 +159,20 @@ func check(t *Token) error {
 			return fmt.Errorf("slot %d: %w", i, err)
 		}
 	}
+	return checkOrder(t.Slots)
+}
+
+// checkOrder finds a slot that continues none: the first, or one of another kind or unit than
+// the one before it.
+func checkOrder(slots []Slot) error {
+	for i := range slots {
+		if !slots[i].Continues {
+			continue
+		}
+		if i == 0 || slots[i].Kind == KindWallet || slots[i].Kind != slots[i-1].Kind || slots[i].Unit != slots[i-1].Unit {
+			return fmt.Errorf("slot %d: it continues no limit", i)
+		}
+	}
 	return nil
 }
 

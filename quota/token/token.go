@@ -54,7 +54,8 @@ type Part struct {
 	Amount int64
 }
 
-// Slot is what a reservation holds for one pot kind: the wallet, one budget, or one quota.
+// Slot is what a reservation holds for one pot kind: the wallet, one budget, or one quota; or
+// for one window of a budget or quota, if the reservation was extended after another had ended.
 type Slot struct {
 	// Kind is KindWallet, KindBudget or KindQuota.
 	Kind uint8
@@ -63,6 +64,9 @@ type Slot struct {
 	// PotID names the pot when the slot has no parts that would lead to it, so that an
 	// uncovered rest can be charged to it (R25). Empty otherwise.
 	PotID string
+	// Continues says that the slot is about a later window of the limit that the slot before it
+	// is about: what the usage asks of the limit fills that one first (R34).
+	Continues bool
 	// Parts is empty or up to MaxParts.
 	Parts []Part
 }
@@ -82,7 +86,7 @@ type Token struct {
 	Generation uint8
 	// Expires is the promised time (e): until then a commit up to the hold is accepted.
 	Expires int64
-	// IssuedAt is when this generation was issued.
+	// IssuedAt is when the reservation was made: the same in every generation.
 	IssuedAt int64
 	// Account is who used, Payer the root of its parent chain, Principal who called.
 	Account   string

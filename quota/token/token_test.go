@@ -134,6 +134,17 @@ func tokens() *rapid.Generator[*Token] {
 			return Part{rapid.Uint32().Draw(t, "allotment"), rapid.Int64Min(0).Draw(t, "amount")}
 		}), 0, 5)
 		account := text.Draw(t, "account")
+		slots := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Slot {
+			return Slot{
+				Kind: rapid.Uint8Range(KindWallet, KindQuota).Draw(t, "kind"),
+				Unit: text.Draw(t, "unit"), PotID: text.Draw(t, "pot"), Parts: parts.Draw(t, "parts"),
+			}
+		}), 0, 5).Draw(t, "slots")
+		for i := 1; i < len(slots); i++ { // windows of one limit
+			if slots[i-1].Kind != KindWallet && rapid.IntRange(0, 3).Draw(t, "continues") == 0 {
+				slots[i].Kind, slots[i].Unit, slots[i].Continues = slots[i-1].Kind, slots[i-1].Unit, true
+			}
+		}
 		return &Token{
 			Lane: rapid.Int64().Draw(t, "lane"), Sequence: rapid.Uint64().Draw(t, "sequence"),
 			Nonce: rapid.Uint64().Draw(t, "nonce"), Generation: rapid.Uint8().Draw(t, "generation"),
@@ -144,12 +155,7 @@ func tokens() *rapid.Generator[*Token] {
 			Labels: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) label.Pair {
 				return label.Pair{Key: text.Draw(t, "key"), Value: text.Draw(t, "value")}
 			}), 0, 4).Draw(t, "labels"),
-			Slots: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Slot {
-				return Slot{
-					Kind: rapid.Uint8Range(KindWallet, KindQuota).Draw(t, "kind"),
-					Unit: text.Draw(t, "unit"), PotID: text.Draw(t, "pot"), Parts: parts.Draw(t, "parts"),
-				}
-			}), 0, 5).Draw(t, "slots"),
+			Slots: slots,
 		}
 	})
 }
@@ -304,6 +310,10 @@ func TestAppendRefusesWhatDecodeWould(t *testing.T) {
 		"parts":           {Token{Slots: []Slot{{Kind: KindWallet, Parts: make([]Part, MaxParts+1)}}}, "65 parts, at most 64"},
 		"no kind":         {Token{Slots: []Slot{{}}}, "slot 0: there is no kind 0"},
 		"kind 4":          {Token{Slots: []Slot{{Kind: 4}}}, "no kind 4"},
+		"continues none":  {Token{Slots: []Slot{{Kind: KindBudget, Continues: true}}}, "slot 0: it continues no limit"},
+		"another kind":    {Token{Slots: []Slot{{Kind: KindQuota}, {Kind: KindBudget, Continues: true}}}, "slot 1: it continues no limit"},
+		"another unit":    {Token{Slots: []Slot{{Kind: KindQuota}, {Kind: KindQuota, Unit: "m", Continues: true}}}, "slot 1: it continues no limit"},
+		"two wallets":     {Token{Slots: []Slot{{Kind: KindWallet}, {Kind: KindWallet, Continues: true}}}, "slot 1: it continues no limit"},
 		"negative amount": {Token{Slots: []Slot{{Kind: KindWallet, Parts: []Part{{Amount: -1}}}}}, "negative amount"},
 		"size":            {Token{Account: strings.Repeat("a", MaxSize)}, "at most 2048"},
 	} {
