@@ -33,6 +33,13 @@ type Limits struct {
 	// KeepaliveTime is after how much silence the server pings: 1 min; without an answer within
 	// 20 s the connection ends, so that a vanished client holds no streams.
 	KeepaliveTime time.Duration
+	// HeaderTime is how long the head of an HTTP request may take: 5 s. With BodyTime it bounds
+	// what a client that sends a byte now and then can hold open.
+	HeaderTime time.Duration
+	// BodyTime is how long an HTTP request may take in all to arrive, streams aside: 30 s.
+	BodyTime time.Duration
+	// IdleTime is after how much silence an HTTP connection without a call ends: 3 min.
+	IdleTime time.Duration
 	// LogFirst and LogEvery sample denials and callers' errors in the log: each of the first 20,
 	// then each 1000th.
 	LogFirst, LogEvery uint64
@@ -48,6 +55,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.DeadlineShave, 5*time.Millisecond)
 	set(&l.KeepaliveMin, 10*time.Second)
 	set(&l.KeepaliveTime, time.Minute)
+	set(&l.HeaderTime, 5*time.Second)
+	set(&l.BodyTime, 30*time.Second)
+	set(&l.IdleTime, 3*time.Minute)
 	set(&l.LogFirst, 20)
 	set(&l.LogEvery, 1000)
 	return l
@@ -76,6 +86,9 @@ func (l *Limits) messageBytes(method string) int {
 	}
 	return l.AdminMessageBytes
 }
+
+// receiveBytes is the largest message of any method, and the bound of gRPC's transport.
+func (l *Limits) receiveBytes() int { return max(l.AdminMessageBytes, l.DataMessageBytes) }
 
 func (l *Limits) timeout(method string) time.Duration {
 	if onDataPlane(method) {

@@ -17,10 +17,8 @@ const healthPoll = 250 * time.Millisecond
 // Serve serves on l until GracefulStop, and closes it. It refuses plain text on anything but
 // loopback unless Deps.Insecure is set: keys would cross the network for all to read.
 func (s *Server) Serve(l net.Listener) error {
-	if s.deps.TLS == nil && !s.deps.Insecure && !loopback(l.Addr()) {
-		_ = l.Close()
-		return fmt.Errorf("serve on %s: it can be reached from outside, and API keys must not be sent in plain text: "+
-			"set a certificate, listen on loopback, or say that it is to be insecure", l.Addr())
+	if err := s.checkPlainText(l); err != nil {
+		return err
 	}
 	s.reportHealth()
 	stop := make(chan struct{})
@@ -46,11 +44,21 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
+// checkPlainText closes a listener on which keys would be sent for all to read.
+func (s *Server) checkPlainText(l net.Listener) error {
+	if s.deps.TLS != nil || s.deps.Insecure || loopback(l.Addr()) {
+		return nil
+	}
+	_ = l.Close()
+	return fmt.Errorf("serve on %s: it can be reached from outside, and API keys must not be sent in plain text: "+
+		"set a certificate, listen on loopback, or say that it is to be insecure", l.Addr())
+}
+
 // reportHealth tells load balancers whether to send reservations here. Settlements are served
 // as long as the connection stands.
 func (s *Server) reportHealth() {
 	state := grpc_health_v1.HealthCheckResponse_NOT_SERVING
-	if s.deps.Authority.Status().Ready {
+	if s.deps.Authority.Ready() == nil {
 		state = grpc_health_v1.HealthCheckResponse_SERVING
 	}
 	s.health.SetServingStatus("", state)

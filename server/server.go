@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -36,6 +37,7 @@ import (
 	"github.com/purser-io/purser/server/interceptor"
 	"github.com/purser-io/purser/server/key"
 	"github.com/purser-io/purser/server/usage"
+	"github.com/purser-io/purser/server/web"
 )
 
 // Authority is the engine as the server needs it; *authority.Authority of quota/authority is one.
@@ -44,6 +46,7 @@ type Authority interface {
 	admin.Refresher
 	account.Waiter
 	KeyLookup() authz.KeyStore
+	Ready() error
 	Status() engine.Status
 }
 
@@ -66,13 +69,15 @@ type Deps struct {
 	Tracer    trace.TracerProvider // nil = no traces
 	TLS       *tls.Config          // nil = plain text: on loopback only, unless Insecure
 	Insecure  bool                 // plain text anywhere; calls need a key all the same
+	Origins   []string             // web origins whose pages may call over HTTP; "*" = all; none = no page of another origin
 	Limits    Limits
 }
 
-// Server serves the API over gRPC.
+// Server serves the API over gRPC, and over HTTP if asked to.
 type Server struct {
 	deps    Deps
 	grpc    *grpc.Server
+	http    *http.Server
 	health  *health.Server
 	metrics *Metrics
 }
@@ -88,7 +93,7 @@ func New(d Deps) (*Server, error) {
 	if err := d.complete(); err != nil {
 		return nil, fmt.Errorf("new server: %w", err)
 	}
-	options, err := d.options()
+	options, chain, err := d.options()
 	if err != nil {
 		return nil, fmt.Errorf("new server: %w", err)
 	}
@@ -96,7 +101,9 @@ func New(d Deps) (*Server, error) {
 		return nil, fmt.Errorf("new server: register metrics: %w", err)
 	}
 	s := &Server{deps: d, grpc: grpc.NewServer(options...), health: health.NewServer(), metrics: d.Metrics}
-	s.register()
+	if s.http, err = s.newHTTP(s.register(), chain); err != nil {
+		return nil, fmt.Errorf("new server: %w", err)
+	}
 	return s, nil
 }
 
@@ -125,24 +132,24 @@ func (d *Deps) complete() error {
 }
 
 // options are the transport's bounds and the interceptors.
-func (d *Deps) options() ([]grpc.ServerOption, error) {
+func (d *Deps) options() ([]grpc.ServerOption, *chain, error) {
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(d.Metrics.registry), otelprometheus.WithoutScopeInfo())
 	if err != nil {
-		return nil, fmt.Errorf("export metrics: %w", err)
+		return nil, nil, fmt.Errorf("export metrics: %w", err)
 	}
 	validator, err := protovalidate.New()
 	if err != nil {
-		return nil, fmt.Errorf("build validator: %w", err)
+		return nil, nil, fmt.Errorf("build validator: %w", err)
 	}
-	unary, stream := d.chain(validator)
+	chain := d.chain(validator)
 	l := &d.Limits
 	options := []grpc.ServerOption{
 		grpc.StatsHandler(otelgrpc.NewServerHandler(
 			otelgrpc.WithTracerProvider(d.Tracer),
 			otelgrpc.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))))),
-		grpc.ChainUnaryInterceptor(unary...),
-		grpc.ChainStreamInterceptor(stream...),
-		grpc.MaxRecvMsgSize(max(l.AdminMessageBytes, l.DataMessageBytes)),
+		grpc.ChainUnaryInterceptor(chain.unary...),
+		grpc.ChainStreamInterceptor(chain.stream...),
+		grpc.MaxRecvMsgSize(l.receiveBytes()),
 		grpc.MaxHeaderListSize(l.HeaderBytes),
 		grpc.MaxConcurrentStreams(l.StreamsPerConnection),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: l.KeepaliveMin, PermitWithoutStream: true}),
@@ -153,12 +160,19 @@ func (d *Deps) options() ([]grpc.ServerOption, error) {
 		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 		options = append(options, grpc.Creds(credentials.NewTLS(config)))
 	}
-	return options, nil
+	return options, chain, nil
+}
+
+// chain is the interceptors of every call, whichever port it comes by.
+type chain struct {
+	unary  []grpc.UnaryServerInterceptor
+	stream []grpc.StreamServerInterceptor
+	errors grpc.UnaryServerInterceptor // of unary: the one that maps, counts and logs errors
 }
 
 // chain orders the interceptors from the outside in. Errors are mapped outside everything
 // that may refuse; what is logged and who may call depends on who it is.
-func (d *Deps) chain(v protovalidate.Validator) ([]grpc.UnaryServerInterceptor, []grpc.StreamServerInterceptor) {
+func (d *Deps) chain(v protovalidate.Validator) *chain {
 	l := &d.Limits
 	errs := grpcerr.New(d.Logger)
 	policy := authz.NewPolicy()
@@ -166,56 +180,57 @@ func (d *Deps) chain(v protovalidate.Validator) ([]grpc.UnaryServerInterceptor, 
 	errorsUnary, errorsStream := interceptor.Errors(d.Logger, errs, d.Metrics, &interceptor.Sampler{First: l.LogFirst, Every: l.LogEvery})
 	whoUnary, whoStream := interceptor.NewAuthenticator(d.Authority.KeyLookup(), wallClock(d.Now)).Interceptors(policy)
 	mayUnary, mayStream := interceptor.Authorize(policy)
-	return []grpc.UnaryServerInterceptor{
+	return &chain{
+		errors: errorsUnary,
+		unary: []grpc.UnaryServerInterceptor{
 			recoverUnary, errorsUnary, whoUnary,
 			interceptor.Log(d.Logger, adminPlane),
 			mayUnary,
 			interceptor.Size(l.messageBytes),
 			interceptor.Deadline(l.DeadlineShave, l.timeout),
 			interceptor.Validate(v, adminPlane),
-		}, []grpc.StreamServerInterceptor{
+		},
+		stream: []grpc.StreamServerInterceptor{
 			recoverStream, errorsStream, whoStream, mayStream,
-		}
+		},
+	}
 }
 
-func (s *Server) register() {
-	d := &s.deps
+// register registers the services, and returns all of them.
+func (s *Server) register() []web.Service {
+	d, r := &s.deps, &registrar{Server: s.grpc}
 	desk := &admin.Desk{Clock: wallClock(d.Now), Refresher: d.Authority, Logger: d.Logger}
-	purserv1.RegisterAuthorityServiceServer(s.grpc, &authority.Service{
+	purserv1.RegisterAuthorityServiceServer(r, &authority.Service{
 		Authority: d.Authority, Profiles: d.Store, Logger: d.Logger,
 		Denials: &interceptor.Sampler{First: d.Limits.LogFirst, Every: d.Limits.LogEvery},
 	})
-	purserv1.RegisterCatalogServiceServer(s.grpc, &catalog.Service{Desk: desk, Store: d.Store})
-	purserv1.RegisterAccountServiceServer(s.grpc, &account.Service{Desk: desk, Store: d.Store, Meters: d.Store, Waiter: d.Authority, Random: d.Random})
-	purserv1.RegisterKeyServiceServer(s.grpc, &key.Service{Desk: desk, Store: d.Store, Random: d.Random})
-	purserv1.RegisterUsageServiceServer(s.grpc, &usage.Service{Store: d.Store, Accounts: d.Store})
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	purserv1.RegisterCatalogServiceServer(r, &catalog.Service{Desk: desk, Store: d.Store})
+	purserv1.RegisterAccountServiceServer(r, &account.Service{Desk: desk, Store: d.Store, Meters: d.Store, Waiter: d.Authority, Random: d.Random})
+	purserv1.RegisterKeyServiceServer(r, &key.Service{Desk: desk, Store: d.Store, Random: d.Random})
+	purserv1.RegisterUsageServiceServer(r, &usage.Service{Store: d.Store, Accounts: d.Store})
+	grpc_health_v1.RegisterHealthServer(r, s.health)
+	reflection.Register(r)
+	return r.services
 }
 
 // Services tells what is served, by full name of the service.
 func (s *Server) Services() map[string]grpc.ServiceInfo { return s.grpc.GetServiceInfo() }
 
-// MetricsHandler serves /metrics; the caller chooses where.
+// MetricsHandler serves /metrics and the health endpoints; the caller chooses where.
 func (s *Server) MetricsHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", s.metrics.Handler())
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if st := s.deps.Authority.Status(); !st.Ready {
-			http.Error(w, st.Reason, http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = io.WriteString(w, "ready\n")
-	})
+	mux.Handle("GET /metrics", s.metrics.Handler())
+	s.healthEndpoints(mux)
 	return mux
 }
 
-// GracefulStop takes no new calls, lets those that run end, and makes Serve return. When ctx
+// GracefulStop takes no new calls, lets those that run end, and makes Serve and ServeWeb return. When ctx
 // ends first, what still runs is cut off: its callers repeat it elsewhere. Call it after the
 // authority's Drain.
 func (s *Server) GracefulStop(ctx context.Context) {
 	s.health.Shutdown()
+	var stopping sync.WaitGroup
+	stopping.Go(func() { s.stopHTTP(ctx) })
 	stopped := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
@@ -227,4 +242,5 @@ func (s *Server) GracefulStop(ctx context.Context) {
 		s.grpc.Stop()
 		<-stopped
 	}
+	stopping.Wait()
 }

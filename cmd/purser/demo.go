@@ -28,6 +28,7 @@ type demoCmd struct {
 	Catalog     string   `type:"path" placeholder:"FILE.yaml" help:"Catalogue and accounts to apply first. Default: examples/catalog.yaml."`
 	Store       storeURL `placeholder:"URL" help:"sqlite:PATH or postgresql://...; an empty one is set up. Default: a temporary SQLite file."`
 	Listen      string   `default:"127.0.0.1:0" help:"Where the authority serves, on loopback."`
+	HTTPListen  string   `name:"http-listen" default:"127.0.0.1:0" help:"Where it serves HTTP, on loopback; empty for nowhere."`
 	Speed       float64  `default:"0" help:"1 = as fast as it happened, 10 = ten times as fast, 0 = as fast as it goes."`
 	Seed        uint64   `default:"1" help:"Of the assignment of accounts, users and models, which the trace does not name."`
 	Concurrency int      `default:"64" help:"Most requests at the same time."`
@@ -96,7 +97,7 @@ func (d *demoCmd) Run(e *env) error {
 		d.Store = storeURL("sqlite:" + filepath.Join(dir, "purser.db"))
 	}
 	var err error
-	if r.local, err = startLocal(e, d.Store, d.Listen); err != nil {
+	if r.local, err = startLocal(e, d.Store, d.Listen, d.HTTPListen); err != nil {
 		return err
 	}
 	return errors.Join(r.play(), r.local.close(e.ctx))
@@ -257,6 +258,11 @@ func (r *demoRun) keep() error {
 		return err
 	}
 	defer os.Remove(file) // the key is revoked as well
+	curl := ""
+	if web := r.local.webAddress(false); web != "" {
+		curl = fmt.Sprintf(`  curl -H 'content-type: application/json' -H "authorization: Bearer $(cat %s)" -d '{"account": "acme"}' %s/purser.v1.AuthorityService/GetBalance
+`, file, web)
+	}
 	r.out.printf(`
 The authority goes on serving on %[1]s until you press Ctrl-C. Its admin key is in %[2]s. Try:
 
@@ -264,8 +270,8 @@ The authority goes on serving on %[1]s until you press Ctrl-C. Its admin key is 
   purser apply -f examples/catalog.yaml --dry-run --server %[1]s --key-file %[2]s
   purser audit --store %[3]s
   grpcurl -plaintext -H "authorization: Bearer $(cat %[2]s)" -d '{"account": "acme"}' %[1]s purser.v1.AuthorityService/GetBalance
-
-`, r.local.address(), file, r.Store)
+%[4]s
+`, r.local.address(), file, r.Store, curl)
 	<-r.ctx.Done()
 	return nil
 }

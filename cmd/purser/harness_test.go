@@ -148,7 +148,7 @@ var quickly = []string{"--lease=2s", "--max-hold=2s", "--grace=500ms", "--poll=5
 func serve(t *testing.T, store string, more ...string) (p *process, address, keyFile string) {
 	t.Helper()
 	keyFile = filepath.Join(t.TempDir(), "admin.key")
-	args := append([]string{"serve", "--store", store, "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0",
+	args := append([]string{"serve", "--store", store, "--listen=127.0.0.1:0", "--http-listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0",
 		"--bootstrap-key-file", keyFile, "--log-level=warn"}, quickly...)
 	p = start(t, append(args, more...)...)
 	return p, p.await(t, `serving .* on (127\.0\.0\.1:\d+)\n`), keyFile

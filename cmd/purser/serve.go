@@ -12,7 +12,10 @@ import (
 type serveCmd struct {
 	Store            storeURL `default:"sqlite:purser.db" help:"sqlite:PATH, or postgresql://user:password@host:port/database (PostgreSQL 14 or CockroachDB 21.1 and later)."`
 	Listen           string   `default:"127.0.0.1:7411" help:"Where to serve gRPC."`
-	MetricsListen    string   `default:"127.0.0.1:7412" help:"Where to serve /metrics and /healthz, in plain HTTP; empty for nowhere."`
+	HTTPListen       string   `name:"http-listen" default:"127.0.0.1:7413" help:"Where to serve the same API over HTTP: JSON, Connect and gRPC-Web, with /livez and /readyz; empty for nowhere."`
+	HTTPAllowOrigin  []string `name:"http-allow-origin" placeholder:"ORIGIN" help:"Web origin whose pages may call over HTTP, such as https://app.example.com; repeatable; * for all. Default: none."`
+	MetricsListen    string   `default:"127.0.0.1:7412" help:"Where to serve /metrics, /livez and /readyz, in plain HTTP; empty for nowhere."`
+	PprofListen      string   `name:"pprof-listen" placeholder:"HOST:PORT" help:"Where to serve profiles of this process (/debug/pprof/), on loopback only. Default: nowhere."`
 	TLSCert          string   `name:"tls-cert" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
 	TLSKey           string   `name:"tls-key" type:"path" placeholder:"FILE" help:"Its private key, PEM."`
 	Insecure         bool     `help:"Serve plain text off loopback. Keys and usage can be read on the way."`
@@ -49,7 +52,8 @@ func (s *serveCmd) Run(e *env) error {
 }
 
 func (s *serveCmd) nodeConfig() (nodeConfig, error) {
-	c := nodeConfig{listen: s.Listen, metricsListen: s.MetricsListen, insecure: s.Insecure}
+	c := nodeConfig{listen: s.Listen, httpListen: s.HTTPListen, metricsListen: s.MetricsListen, pprofListen: s.PprofListen,
+		origins: s.HTTPAllowOrigin, insecure: s.Insecure}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		return c, errors.New("--tls-cert and --tls-key go together")
 	}
@@ -87,12 +91,15 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 		}
 		return err
 	}
-	up := serving{Store: s.Store.String(), Address: n.address()}
+	up := serving{Store: s.Store.String(), Address: n.address(), HTTP: n.webAddress(config.tls != nil)}
 	if written {
 		up.AdminKeyFile = file
 	}
 	if n.metrics != nil {
 		up.Metrics = "http://" + n.metrics.Addr().String() + "/metrics"
+	}
+	if n.pprof != nil {
+		up.Profiles = "http://" + n.pprof.Addr().String() + "/debug/pprof/"
 	}
 	return errors.Join(e.out.emit(up, up.print), n.run(e.ctx))
 }
@@ -101,7 +108,9 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 type serving struct {
 	Store        string `json:"store"`
 	Address      string `json:"address"`
+	HTTP         string `json:"http,omitempty"`
 	Metrics      string `json:"metrics,omitempty"`
+	Profiles     string `json:"profiles,omitempty"`
 	AdminKeyFile string `json:"admin_key_file,omitempty"` // if one was written now
 }
 
@@ -110,7 +119,13 @@ func (s serving) print(w io.Writer) {
 		printLine(w, "admin key written to %s", s.AdminKeyFile)
 	}
 	printLine(w, "serving %s on %s", s.Store, s.Address)
+	if s.HTTP != "" {
+		printLine(w, "HTTP on %s", s.HTTP)
+	}
 	if s.Metrics != "" {
 		printLine(w, "metrics on %s", s.Metrics)
+	}
+	if s.Profiles != "" {
+		printLine(w, "profiles on %s", s.Profiles)
 	}
 }

@@ -25,7 +25,10 @@ import (
 type nodeConfig struct {
 	authority     authority.Config
 	listen        string
+	httpListen    string // "" = no HTTP
 	metricsListen string // "" = no metrics
+	pprofListen   string // "" = no profiles
+	origins       []string
 	tls           *tls.Config
 	insecure      bool
 }
@@ -36,8 +39,10 @@ type node struct {
 	authority *authority.Authority
 	server    *server.Server
 	listener  net.Listener
+	web       net.Listener // nil = none
 	metrics   net.Listener // nil = none
-	http      *http.Server
+	pprof     net.Listener // nil = none
+	ops       []*http.Server
 	log       *slog.Logger
 	drainFor  time.Duration
 }
@@ -51,16 +56,8 @@ func newNode(ctx context.Context, c nodeConfig, store openedStore, k clock, log 
 			n.closeListeners()
 		}
 	}()
-	if n.listener, err = listen(c.listen, "--listen"); err != nil {
+	if err := n.takePorts(&c); err != nil {
 		return nil, err
-	}
-	if err := c.checkPlainText(n.listener); err != nil {
-		return nil, err
-	}
-	if c.metricsListen != "" {
-		if n.metrics, err = listen(c.metricsListen, "--metrics-listen"); err != nil {
-			return nil, err
-		}
 	}
 	if c.authority.Address == "" {
 		c.authority.Address = n.listener.Addr().String()
@@ -70,12 +67,38 @@ func newNode(ctx context.Context, c nodeConfig, store openedStore, k clock, log 
 	if err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
-	n.server, err = server.New(server.Deps{Authority: n.authority, Store: store, Logger: log, Metrics: metrics, TLS: c.tls, Insecure: c.insecure, Now: k.Now})
+	n.server, err = server.New(server.Deps{Authority: n.authority, Store: store, Logger: log, Metrics: metrics, TLS: c.tls, Insecure: c.insecure, Origins: c.origins, Now: k.Now})
 	if err != nil {
 		return nil, err
 	}
-	n.http = &http.Server{Handler: n.server.MetricsHandler(), ReadHeaderTimeout: 5 * time.Second}
 	return n, n.authority.Start(ctx)
+}
+
+// takePorts listens on all that are asked for.
+func (n *node) takePorts(c *nodeConfig) (err error) {
+	for _, p := range []struct {
+		to            *net.Listener
+		address, flag string
+		check         func(net.Listener) error
+	}{
+		{&n.listener, c.listen, "--listen", c.checkPlainText},
+		{&n.web, c.httpListen, "--http-listen", c.checkPlainText},
+		{&n.metrics, c.metricsListen, "--metrics-listen", nil},
+		{&n.pprof, c.pprofListen, "--pprof-listen", checkLoopback},
+	} {
+		if p.address == "" && p.to != &n.listener {
+			continue
+		}
+		if *p.to, err = listen(p.address, p.flag); err != nil {
+			return err
+		}
+		if p.check != nil {
+			if err := p.check(*p.to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // checkPlainText says before anything is started what the server would refuse later.
@@ -98,7 +121,7 @@ func listen(address, flag string) (net.Listener, error) {
 }
 
 func (n *node) closeListeners() {
-	for _, l := range []net.Listener{n.listener, n.metrics} {
+	for _, l := range []net.Listener{n.listener, n.web, n.metrics, n.pprof} {
 		if l != nil {
 			_ = l.Close() // nothing was served on it
 		}
@@ -106,6 +129,17 @@ func (n *node) closeListeners() {
 }
 
 func (n *node) address() string { return n.listener.Addr().String() }
+
+// webAddress is where HTTP is served, with the scheme; "" = nowhere.
+func (n *node) webAddress(encrypted bool) string {
+	switch {
+	case n.web == nil:
+		return ""
+	case encrypted:
+		return "https://" + n.web.Addr().String()
+	}
+	return "http://" + n.web.Addr().String()
+}
 
 // run serves until ctx ends, then drains (R49): no new reservations, settlements until live
 // ones have ended, amounts go home, connections end, and last the engine. It returns early if
@@ -116,9 +150,10 @@ func (n *node) run(ctx context.Context) error {
 	group, failed := errgroup.WithContext(ctx)
 	group.Go(func() error { return ended("engine", n.authority.Run(engine)) })
 	group.Go(func() error { return ended("server", n.server.Serve(n.listener)) })
-	if n.metrics != nil {
-		group.Go(func() error { return ended("metrics", n.http.Serve(n.metrics)) })
+	if n.web != nil {
+		group.Go(func() error { return ended("HTTP server", n.server.ServeWeb(n.web)) })
 	}
+	n.serveOps(group)
 	group.Go(func() error {
 		<-failed.Done() // ctx has ended, or a part has failed
 		defer stopEngine()
@@ -139,8 +174,8 @@ func (n *node) drain(ctx context.Context) error {
 		err = fmt.Errorf("drain: %w: the store keeps every settlement; what was set aside here comes back by itself", err)
 	}
 	n.server.GracefulStop(ctx)
-	if n.metrics != nil {
-		err = errors.Join(err, n.http.Shutdown(ctx))
+	for _, s := range n.ops { // last: they show how the drain goes
+		err = errors.Join(err, s.Shutdown(ctx))
 	}
 	n.log.Info("drained")
 	return err
@@ -166,8 +201,9 @@ type local struct {
 	done   chan error
 }
 
-// startLocal opens a store and serves it on a port of loopback.
-func startLocal(e *env, u storeURL, listenAddress string) (_ *local, err error) {
+// startLocal opens a store and serves it on a port of loopback, and over HTTP if httpAddress is
+// not empty.
+func startLocal(e *env, u storeURL, listenAddress, httpAddress string) (_ *local, err error) {
 	l := &local{k: e.clock, done: make(chan error, 1)}
 	if l.store, l.empty, err = u.open(e.ctx, e.log, e.clock, 0); err != nil {
 		return nil, err
@@ -184,7 +220,7 @@ func startLocal(e *env, u storeURL, listenAddress string) (_ *local, err error) 
 		return nil, err
 	}
 	l.keyID, l.secret = key.ID, secret
-	if l.node, err = newNode(e.ctx, nodeConfig{authority: config, listen: listenAddress}, l.store, e.clock, e.log); err != nil {
+	if l.node, err = newNode(e.ctx, nodeConfig{authority: config, listen: listenAddress, httpListen: httpAddress}, l.store, e.clock, e.log); err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(e.ctx)) // it ends by end, whatever happens meanwhile
@@ -219,7 +255,7 @@ func (l *local) close(ctx context.Context) error {
 
 // withLocalServer runs fn with a connection to a server of its own on the store.
 func withLocalServer(e *env, u storeURL, fn func(conn grpc.ClientConnInterface) error) error {
-	l, err := startLocal(e, u, "127.0.0.1:0")
+	l, err := startLocal(e, u, "127.0.0.1:0", "")
 	if err != nil {
 		return err
 	}

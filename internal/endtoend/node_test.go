@@ -94,7 +94,7 @@ type node struct {
 func newNode(t *testing.T, store string, more ...string) *node {
 	t.Helper()
 	n := &node{t: t, store: store, address: freeAddress(t), adminKey: filepath.Join(t.TempDir(), "admin.key")}
-	n.args = append([]string{"serve", "--store", store, "--listen", n.address, "--metrics-listen=",
+	n.args = append([]string{"serve", "--store", store, "--listen", n.address, "--http-listen=", "--metrics-listen=",
 		"--bootstrap-key-file", n.adminKey, "--log-level=warn"}, quick...)
 	n.args = append(n.args, more...)
 	return n

@@ -249,6 +249,13 @@ type Status struct {
 	Allotments   int
 }
 
+// Ready says why this node takes no new reservations: SHUTTING_DOWN while it drains,
+// STORE_UNAVAILABLE while it may not issue; nil if it does. It takes no lock.
+func (a *Authority) Ready() error {
+	_, _, err := a.issuing()
+	return err
+}
+
 // Status looks at every shard for a moment; it is for seconds, not for requests.
 func (a *Authority) Status() Status {
 	e := a.engine.Load()
@@ -257,7 +264,7 @@ func (a *Authority) Status() Status {
 	}
 	s := Status{Ready: true, Incarnation: e.id, Lanes: e.laneIDs(), Former: len(*a.former.Load()),
 		LeaseUntil: time.Unix(0, e.lease.Load().IssueUntil()), Revision: a.polls.applied(), Accounts: a.accounts.size()}
-	if _, _, err := a.issuing(); err != nil {
+	if err := a.Ready(); err != nil {
 		s.Ready, s.Reason = false, err.Error()
 	}
 	for _, e := range a.engines() {

@@ -65,7 +65,7 @@ func bearer(ctx context.Context) (string, error) {
 	switch {
 	case len(values) == 0:
 		return "", &quota.Error{Reason: quota.ReasonCredentialsMissing, NotApplied: true,
-			Message: `the call has no API key; send it as metadata "authorization: Bearer pk_..."`}
+			Message: `the call has no API key; send it as "authorization: Bearer pk_..."`}
 	case len(values) > 1 || len(values[0]) <= len(scheme) || !strings.EqualFold(values[0][:len(scheme)], scheme):
 		return "", invalid()
 	}
