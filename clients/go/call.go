@@ -16,10 +16,15 @@ const triesPerNode = 2
 // ends. It returns the node that answered. After an error the outcome is unknown if that of
 // any try was and no later one settled it.
 func (c *Client) call(ctx context.Context, op string, order []int, do func(context.Context, purserv1.AuthorityServiceClient) error) (int, *Error) {
+	return c.callUpTo(ctx, c.cfg.Attempts, op, order, do)
+}
+
+// callUpTo is call with a number of tries of its own.
+func (c *Client) callUpTo(ctx context.Context, attempts int, op string, order []int, do func(context.Context, purserv1.AuthorityServiceClient) error) (int, *Error) {
 	var unknown bool
 	var last *Error
 	at, tries := 0, 0
-	for n := range c.cfg.Attempts {
+	for n := range attempts {
 		if n > 0 && !pause(ctx, c.backoff(n, last.retryAfter)) {
 			break
 		}

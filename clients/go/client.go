@@ -18,9 +18,10 @@ import (
 
 // Client talks to the nodes of one authority. It is safe for concurrent use.
 type Client struct {
-	cfg   Config
-	nodes []node // as cfg.Addresses
-	spool *spool
+	cfg    Config
+	nodes  []node // as cfg.Addresses
+	spool  *spool
+	keeper *keeper
 }
 
 type node struct {
@@ -51,7 +52,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 			return nil, err
 		}
 	}
-	c.spool = startSpool(c)
+	c.spool, c.keeper = startSpool(c), newKeeper(c)
 	return c, nil
 }
 
@@ -144,9 +145,10 @@ func (c *Client) Conn(account string) grpc.ClientConnInterface {
 }
 
 // Close sends kept settlements until all outcomes are known or ctx ends, then closes the
-// connections. What remained is listed in an [*UnsettledError]; hand it to [Client.Resend] of
+// connections. Handles that are open are left to expire. What remained is listed in an [*UnsettledError]; hand it to [Client.Resend] of
 // a later client. No call may follow.
 func (c *Client) Close(ctx context.Context) error {
+	c.keeper.stop()
 	left := c.spool.stop(ctx)
 	err := c.closeNodes()
 	if len(left) > 0 {

@@ -37,6 +37,9 @@ type Config struct {
 	// BackoffMin and BackoffMax bound the pause between tries, which doubles and is jittered
 	// (default 25 ms and 1 s).
 	BackoffMin, BackoffMax time.Duration
+	// KeepFor bounds how long an open handle is kept from expiring since it was made or usage
+	// was last reported on it (default 15 min); negative = handles are not extended at all.
+	KeepFor time.Duration
 	// SpoolSize bounds the settlements kept for sending again (default 10 000).
 	SpoolSize int
 	// OnSettled is told what became of each settlement that was kept. It is called from one
@@ -60,6 +63,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.SettleTimeout, 10*time.Second)
 	set(&c.BackoffMin, 25*time.Millisecond)
 	set(&c.BackoffMax, time.Second)
+	set(&c.KeepFor, 15*time.Minute)
 	set(&c.SpoolSize, 10_000)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,10 @@ type fake struct {
 	mu    sync.Mutex
 	calls []fakeCall
 	next  func(c fakeCall) error // nil error = answer well
+	// extend answers an extension; nil = everything is granted.
+	extend   func(r *purserv1.ExtendRequest) *purserv1.ExtendResponse
+	numbered bool          // tokens have the number of the reserve in them
+	more     chan struct{} // closed and replaced with every call; nil until somebody waits
 }
 
 // fakeCall is one call as it arrived.
@@ -36,6 +41,7 @@ type fakeCall struct {
 	Token string // or idempotency key
 	Key   string // authorization
 	Usage int    // meters committed
+	Said  string // the amounts, such as "output_tokens=7", with a minimum "output_tokens=7/5"
 }
 
 type fakeNode struct {
@@ -51,6 +57,10 @@ func (f *fake) arrived(ctx context.Context, c fakeCall) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, c)
+	if f.more != nil {
+		close(f.more)
+		f.more = nil
+	}
 	if f.next == nil {
 		return nil
 	}
@@ -61,6 +71,33 @@ func (f *fake) seen() []fakeCall {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]fakeCall(nil), f.calls...)
+}
+
+// await waits until n calls of op have arrived, and returns the last of them.
+func (f *fake) await(t *testing.T, op string, n int) fakeCall {
+	t.Helper()
+	for {
+		f.mu.Lock()
+		seen := 0
+		for _, c := range f.calls {
+			if c.Op == op {
+				if seen++; seen == n {
+					f.mu.Unlock()
+					return c
+				}
+			}
+		}
+		if f.more == nil {
+			f.more = make(chan struct{})
+		}
+		more := f.more
+		f.mu.Unlock()
+		select {
+		case <-more:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%d calls of %s: not within 20 s; calls: %+v", n, op, f.seen())
+		}
+	}
 }
 
 // script answers calls of op in turn with errs, then well.
@@ -89,7 +126,7 @@ func (f *fake) always(op string, err error) {
 }
 
 func (n *fakeNode) CheckAndReserve(ctx context.Context, r *purserv1.CheckAndReserveRequest) (*purserv1.CheckAndReserveResponse, error) {
-	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "reserve", Token: r.GetIdempotencyKey()}); err != nil {
+	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "reserve", Token: r.GetIdempotencyKey(), Said: estimates(r.GetEstimates())}); err != nil {
 		return nil, err
 	}
 	if r.GetAccount() == "poor" {
@@ -99,7 +136,7 @@ func (n *fakeNode) CheckAndReserve(ctx context.Context, r *purserv1.CheckAndRese
 			Affordable: []*purserv1.MeterQuantity{{Meter: "output_tokens", Quantity: 7}},
 		}}, nil
 	}
-	reservation := &purserv1.Reservation{Token: []byte("token of " + r.GetAccount()), ReservationId: "id of " + r.GetAccount(),
+	reservation := &purserv1.Reservation{Token: []byte(n.token(r.GetAccount())), ReservationId: "id of " + r.GetAccount(),
 		Feature: r.GetCandidates()[0]}
 	for _, e := range r.GetEstimates() {
 		reservation.Granted = append(reservation.Granted, &purserv1.MeterQuantity{Meter: e.GetMeter(), Quantity: e.GetQuantity()})
@@ -108,7 +145,7 @@ func (n *fakeNode) CheckAndReserve(ctx context.Context, r *purserv1.CheckAndRese
 }
 
 func (n *fakeNode) Commit(ctx context.Context, r *purserv1.CommitRequest) (*purserv1.CommitResponse, error) {
-	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "commit", Token: string(r.GetToken()), Usage: len(r.GetUsage())}); err != nil {
+	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "commit", Token: string(r.GetToken()), Usage: len(r.GetUsage()), Said: usage(r.GetUsage())}); err != nil {
 		return nil, err
 	}
 	return &purserv1.CommitResponse{ChargedMicros: 42, CoveredMicros: 40, OverageMicros: 2, UncoveredMicros: 2,
@@ -120,6 +157,64 @@ func (n *fakeNode) Release(ctx context.Context, r *purserv1.ReleaseRequest) (*pu
 		return nil, err
 	}
 	return &purserv1.ReleaseResponse{State: purserv1.ReservationState_RESERVATION_STATE_RELEASED}, nil
+}
+
+func (n *fakeNode) Extend(ctx context.Context, r *purserv1.ExtendRequest) (*purserv1.ExtendResponse, error) {
+	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "extend", Token: string(r.GetToken()), Said: estimates(r.GetEstimates())}); err != nil {
+		return nil, err
+	}
+	n.fake.mu.Lock()
+	extend := n.fake.extend
+	n.fake.mu.Unlock()
+	if extend != nil {
+		return extend(r), nil
+	}
+	return granted(r, false), nil
+}
+
+// granted grants all that was asked for.
+func granted(r *purserv1.ExtendRequest, exhausted bool) *purserv1.ExtendResponse {
+	reservation := &purserv1.Reservation{Token: append(r.GetToken(), '+'), Feature: "chat", Exhausted: exhausted}
+	for _, e := range r.GetEstimates() {
+		reservation.Granted = append(reservation.Granted, &purserv1.MeterQuantity{Meter: e.GetMeter(), Quantity: e.GetQuantity()})
+	}
+	return &purserv1.ExtendResponse{Decision: purserv1.Decision_DECISION_ALLOWED, Reservation: reservation}
+}
+
+// token names the account, and if asked to which call this is.
+func (n *fakeNode) token(account string) string {
+	n.fake.mu.Lock()
+	defer n.fake.mu.Unlock()
+	reserved := 0
+	for _, c := range n.fake.calls {
+		if c.Op == "reserve" {
+			reserved++
+		}
+	}
+	if n.fake.numbered {
+		return fmt.Sprintf("token %d of %s", reserved, account)
+	}
+	return "token of " + account
+}
+
+func estimates(list []*purserv1.Estimate) string {
+	var out []string
+	for _, e := range list {
+		one := fmt.Sprintf("%s=%d", e.GetMeter(), e.GetQuantity())
+		if e.MinQuantity != nil {
+			one += fmt.Sprintf("/%d", e.GetMinQuantity())
+		}
+		out = append(out, one)
+	}
+	return strings.Join(out, " ")
+}
+
+func usage(list []*purserv1.MeterQuantity) string {
+	var out []string
+	for _, q := range list {
+		out = append(out, fmt.Sprintf("%s=%d", q.GetMeter(), q.GetQuantity()))
+	}
+	return strings.Join(out, " ")
 }
 
 // start serves nodes on loopback and dials them. change may alter the configuration.
@@ -157,10 +252,14 @@ func lost(code codes.Code) error { return status.Error(code, "the connection bro
 
 // refusal is an error with an ErrorInfo.
 func refusal(code codes.Code, reason string, definite bool) error {
-	info := &errdetails.ErrorInfo{Domain: "purser", Reason: reason}
 	if definite {
-		info.Metadata = map[string]string{notApplied: "true"}
+		return refusalWith(code, reason, map[string]string{notApplied: "true"})
 	}
+	return refusalWith(code, reason, nil)
+}
+
+func refusalWith(code codes.Code, reason string, metadata map[string]string) error {
+	info := &errdetails.ErrorInfo{Domain: "purser", Reason: reason, Metadata: metadata}
 	st, err := status.New(code, "refused").WithDetails(protoadapt.MessageV1Of(info))
 	if err != nil {
 		panic(fmt.Sprint("error details: ", err))

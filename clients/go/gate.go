@@ -3,10 +3,11 @@ package purser
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
@@ -38,6 +39,9 @@ type Estimate struct {
 	// Quantity is granted, never less than this.
 	Min      int64
 	Flexible bool
+	// Max, if it is above 0, is the total to which the client extends as the work goes on: see
+	// [Estimate.UpTo].
+	Max int64
 }
 
 // Need is an estimate of which all is needed.
@@ -46,6 +50,14 @@ func Need(meter string, quantity int64) Estimate { return Estimate{Meter: meter,
 // Want is an estimate that may shrink to least.
 func Want(meter string, quantity, least int64) Estimate {
 	return Estimate{Meter: meter, Quantity: quantity, Min: least, Flexible: true}
+}
+
+// UpTo lets the client ask for more by itself while the work goes on, Quantity at a time, up to
+// a total of most: a stream need not hold from the start all that it could ever use. The client
+// learns of usage through [Handle.Report].
+func (e Estimate) UpTo(most int64) Estimate {
+	e.Max = most
+	return e
 }
 
 // Quantity is an amount of a meter.
@@ -84,22 +96,29 @@ func (d *Denied) Transient() bool { return d.Kind == purserv1.DenialKind_DENIAL_
 // [*Error] if there is no answer; if that is unknown, an amount may stay held until its TTL.
 // It blocks until the answer, the last try, or the end of ctx.
 func (c *Client) Gate(ctx context.Context, r Request) (*Handle, error) {
-	request := r.toAPI()
-	var response *purserv1.CheckAndReserveResponse
 	order := rank(c.cfg.Addresses, r.Account)
-	i, err := c.call(ctx, "reserve", order, func(ctx context.Context, api purserv1.AuthorityServiceClient) (err error) {
-		response, err = api.CheckAndReserve(ctx, request)
-		return err
-	})
+	response, i, err := c.reserve(ctx, order, r.toAPI())
 	switch {
 	case err != nil:
 		return nil, err
-	case response.GetDecision() == purserv1.Decision_DECISION_DENIED:
-		return nil, fromDenial(response)
 	case response.GetReservation() == nil:
-		return nil, errors.New("reserve: the server allowed it and sent no reservation: client and server do not fit together")
+		return nil, fromDenial(response)
 	}
-	return &Handle{client: c, order: from(order, i), account: r.Account, response: response, done: ctx}, nil
+	return c.newHandle(ctx, r, from(order, i), response), nil
+}
+
+// reserve asks for a reservation, and says which node answered. If there is none in the answer,
+// there is a denial.
+func (c *Client) reserve(ctx context.Context, order []int, r *purserv1.CheckAndReserveRequest) (*purserv1.CheckAndReserveResponse, int, *Error) {
+	var response *purserv1.CheckAndReserveResponse
+	i, err := c.call(ctx, "reserve", order, func(ctx context.Context, api purserv1.AuthorityServiceClient) (err error) {
+		response, err = api.CheckAndReserve(ctx, r)
+		if err == nil && response.GetReservation() == nil && response.GetDenial() == nil {
+			err = status.Error(codes.Unimplemented, "the answer has neither a reservation nor a denial: client and server do not fit together")
+		}
+		return err
+	})
+	return response, i, err
 }
 
 func (r *Request) toAPI() *purserv1.CheckAndReserveRequest {
