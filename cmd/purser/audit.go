@@ -43,7 +43,9 @@ func (a *auditCmd) Run(e *env) error {
 	if len(a.Against) > 0 {
 		options.Acknowledged = acknowledged(a.Against)
 	}
+	stop := showElapsed(e, "auditing "+a.Store.String())
 	report, err := audit.Run(e.ctx, store, options)
+	stop()
 	if err := errors.Join(err, store.Close()); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -18,18 +19,26 @@ const (
 	exitOK      = 0
 	exitFailure = 1 // it did not work, or an audit found something
 	exitUsage   = 2 // it was not understood
+	exitDenied  = 3 // the authority said no
 )
 
 // cli is the whole command line. Every flag can be set by environment as well: PURSER_ and
 // its name in capitals, with _ for -.
 type cli struct {
-	Output   string `enum:"text,json" default:"text" help:"How results are printed: ${enum}."`
+	Output   string `short:"o" enum:"text,table,wide,json,yaml,name" default:"text" help:"How results are printed: text (or table), json or yaml; where things are listed also wide, and name for their names only."`
 	LogLevel string `enum:"debug,info,warn,error," default:"" help:"Least severe message logged to standard error: debug, info, warn or error; default: info for serve, else error."`
 	LogJSON  bool   `name:"log-json" help:"Log as JSON lines."`
 
-	Serve   serveCmd   `cmd:"" help:"Run a node of the authority."`
-	Demo    demoCmd    `cmd:"" help:"Replay a real request trace against an embedded authority, and audit the books."`
-	Apply   applyCmd   `cmd:"" help:"Create or update features, prices, plans, accounts, grants, budgets and keys from a file."`
+	Serve serveCmd `cmd:"" help:"Run a node of the authority."`
+	Demo  demoCmd  `cmd:"" help:"Replay a real request trace against an embedded authority, and audit the books."`
+
+	Get      getCmd      `cmd:"" help:"List resources, or show those named."`
+	Describe describeCmd `cmd:"" help:"Show a resource with what belongs to it."`
+	Apply    applyCmd    `cmd:"" help:"Create or update features, prices, plans, accounts, grants, budgets and keys from a file."`
+	Delete   deleteCmd   `cmd:"" help:"Delete features and budgets, void grants, revoke keys."`
+	Suspend  suspendCmd  `cmd:"" help:"Deny new work to an account and those below it."`
+	Resume   resumeCmd   `cmd:"" help:"End the suspension of an account."`
+
 	Keys    keysCmd    `cmd:"" help:"Create, list and revoke API keys."`
 	Audit   auditCmd   `cmd:"" help:"Prove from a store alone that its books balance."`
 	Migrate migrateCmd `cmd:"" help:"Bring a store's schema to this program's."`
@@ -46,6 +55,7 @@ Start with:
 // env is what a command works with.
 type env struct {
 	ctx    context.Context
+	in     io.Reader
 	out    printer
 	stderr io.Writer
 	log    *slog.Logger
@@ -64,11 +74,42 @@ func (c clock) unixNano() int64 { return c.Now().UnixNano() }
 // errFindings ends a command whose result has been printed, and is bad.
 var errFindings = errors.New("there are findings")
 
+// shortFlags lets -o=yaml be -oyaml, as kubectl's users write it.
+func shortFlags(args []string) []string {
+	out := slices.Clone(args)
+	for i, a := range out {
+		if a == "--" {
+			break
+		}
+		if len(a) > 2 && a[0] == '-' && a[1] != '-' && a[2] == '=' {
+			out[i] = a[:2] + a[3:]
+		}
+	}
+	return out
+}
+
+// errDenied ends a command whose answer has been printed, and is no.
+var errDenied = errors.New("denied")
+
+// usageError is a mistake that shows only when a command runs.
+type usageError struct{ error }
+
+func exitCode(err error) int {
+	switch {
+	case errors.Is(err, errDenied):
+		return exitDenied
+	case errors.As(err, new(usageError)):
+		return exitUsage
+	default:
+		return exitFailure
+	}
+}
+
 // exit carries a code out of kong, which ends by calling a function.
 type exit int
 
 // run is the program: arguments in, exit code out.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("purser"), kong.Description(description), kong.UsageOnError(),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
@@ -82,17 +123,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			code = int(e)
 		}
 	}()
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(shortFlags(args))
 	if err != nil {
 		fmt.Fprintf(stderr, "purser: %v\nTry: purser --help\n", err)
 		return exitUsage
 	}
-	e := &env{ctx: ctx, out: printer{w: stdout, json: c.Output == "json"}, stderr: stderr, log: c.logger(stderr, command.Command())}
+	e := &env{ctx: ctx, in: stdin, stderr: stderr, log: c.logger(stderr, command.Command())}
+	if e.out, err = newPrinter(stdout, c.Output, command.Selected()); err != nil {
+		fmt.Fprintln(stderr, "purser:", err)
+		return exitUsage
+	}
 	if err := command.Run(e); err != nil {
-		if !errors.Is(err, errFindings) {
+		if !errors.Is(err, errFindings) && !errors.Is(err, errDenied) {
 			fmt.Fprintln(stderr, "purser:", explain(err))
 		}
-		return exitFailure
+		return exitCode(err)
 	}
 	return exitOK
 }

@@ -162,13 +162,13 @@ func (r *demoRun) setUp() error {
 	m := r.manifest
 	m.Keys = nil
 	var accounts []string
-	for i, a := range m.Accounts {
+	for _, a := range m.Accounts {
 		accounts = append(accounts, a.ID)
-		for j := range a.Grants {
-			m.Accounts[i].Grants[j].ID += "." + r.id
-		}
 	}
-	server := apply.Connect(r.admin.Conn(""))
+	for i := range m.Grants {
+		m.Grants[i].ID += "." + r.id
+	}
+	server := apply.Connect(r.admin.Conn(""), r.clock.Now())
 	plan, err := server.Compare(r.ctx, m)
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (r *demoRun) replay() error {
 	}
 	replayer := &demo.Replayer{Client: client, Ledger: r.ledger, Tally: demo.NewTally(), Run: r.id,
 		Concurrency: r.Concurrency, Speed: r.Speed, Now: r.clock.Now}
-	stop := showProgress(r.stderr, replayer.Tally, len(r.jobs))
+	stop := showProgress(r.env, replayer.Tally, len(r.jobs))
 	took := replayer.Replay(r.ctx, r.jobs)
 	stop()
 	ctx, cancel := r.windUp()

@@ -24,8 +24,14 @@ type result struct {
 // purserCmd runs the program to its end.
 func purserCmd(t *testing.T, args ...string) result {
 	t.Helper()
+	return purserReading(t, "", args...)
+}
+
+// purserReading runs the program with something to read on standard input.
+func purserReading(t *testing.T, in string, args ...string) result {
+	t.Helper()
 	var out, stderr bytes.Buffer
-	code := run(t.Context(), args, &out, &stderr)
+	code := run(t.Context(), args, strings.NewReader(in), &out, &stderr)
 	return result{code, out.String(), stderr.String()}
 }
 
@@ -67,7 +73,7 @@ func start(t *testing.T, args ...string) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{stop: cancel, out: newTap(), log: newTap(), done: make(chan int, 1)}
 	go func() {
-		p.done <- run(ctx, args, p.out, p.log)
+		p.done <- run(ctx, args, strings.NewReader(""), p.out, p.log)
 		p.out.close()
 	}()
 	t.Cleanup(func() { p.end(t) })

@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purser-io/purser/authz"
+	"github.com/purser-io/purser/cmd/purser/internal/resource"
+	"github.com/purser-io/purser/cmd/purser/internal/table"
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/label"
@@ -133,19 +131,14 @@ func (c *keysListCmd) Run(e *env) error {
 }
 
 func printKeys(w io.Writer, list []keyView) {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	t.SetStyle(table.StyleLight)
-	t.Style().Format.Header = text.FormatDefault
-	t.AppendHeader(table.Row{"id", "role", "principal", "account", "labels", "expires", "revoked"})
-	for _, k := range list {
-		var labels []string
-		for _, name := range slices.Sorted(maps.Keys(k.Labels)) {
-			labels = append(labels, name+"="+k.Labels[name])
-		}
-		t.AppendRow(table.Row{k.ID, k.Role, k.Principal, k.Account, strings.Join(labels, " "), when(k.Expires), when(k.Revoked)})
+	var t table.Table
+	for _, name := range []string{"id", "role", "principal", "account", "labels", "expires", "revoked"} {
+		t.Columns = append(t.Columns, table.Column{Name: name})
 	}
-	t.Render()
+	for _, k := range list {
+		t.Rows = append(t.Rows, []string{k.ID, k.Role, k.Principal, k.Account, resource.Labels(k.Labels), when(k.Expires), when(k.Revoked)})
+	}
+	t.Write(w, false)
 }
 
 func when(t *time.Time) string {

@@ -18,7 +18,10 @@ Examples:
 
 // Run migrates.
 func (m *migrateCmd) Run(e *env) error {
-	if err := m.Store.migrate(e.ctx); err != nil {
+	stop := showElapsed(e, "migrating "+m.Store.String())
+	err := m.Store.migrate(e.ctx)
+	stop()
+	if err != nil {
 		return err
 	}
 	return e.out.emit(map[string]string{"store": m.Store.String(), "schema": "current"}, func(w io.Writer) {

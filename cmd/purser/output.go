@@ -1,70 +1,126 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
+	"github.com/alecthomas/kong"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/purser-io/purser/cmd/purser/internal/document"
+	"github.com/purser-io/purser/cmd/purser/internal/terminal"
 	"github.com/purser-io/purser/quota"
 )
 
-// printer writes results as text or as JSON.
+// Formats of --output.
+const (
+	formatText = "text"
+	formatWide = "wide"
+	formatJSON = "json"
+	formatYAML = "yaml"
+	formatName = "name"
+)
+
+// lister is a command that lists things, and so has more formats.
+type lister interface{ formats() []string }
+
+// printer writes results as text, or for machines.
 type printer struct {
-	w    io.Writer
-	json bool
+	w      io.Writer
+	format string
+	paint  terminal.Paint
 }
 
-// emit prints value as JSON, or what text writes.
+func newPrinter(w io.Writer, format string, command *kong.Node) (printer, error) {
+	formats := []string{formatText, formatJSON, formatYAML}
+	if format == "table" { // what kubectl calls it
+		format = formatText
+	}
+	if l, ok := command.Target.Interface().(lister); ok {
+		formats = append(formats, l.formats()...)
+	}
+	if !slices.Contains(formats, format) {
+		return printer{}, fmt.Errorf("%s has no output %q: want one of %s", command.FullPath(), format, strings.Join(formats, ", "))
+	}
+	return printer{w: w, format: format, paint: terminal.PaintFor(w)}, nil
+}
+
+// machine reports whether a program reads the output.
+func (p printer) machine() bool { return p.format == formatJSON || p.format == formatYAML }
+
+// emit prints value for machines, or what text writes.
 func (p printer) emit(value any, text func(w io.Writer)) error {
-	if !p.json {
+	switch p.format {
+	case formatJSON:
+		return document.JSON(p.w, value)
+	case formatYAML:
+		return document.YAML(p.w, value)
+	default:
 		text(p.w)
 		return nil
 	}
-	e := json.NewEncoder(p.w)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
 }
 
-// emitText prints what has no place in JSON.
+// emitText prints what has no place in what machines read.
 func (p printer) emitText(text func(w io.Writer)) {
-	if !p.json {
+	if !p.machine() {
 		text(p.w)
 	}
 }
 
-// printf prints text that has no place in JSON.
+// printf prints text that has no place in what machines read.
 func (p printer) printf(format string, args ...any) {
-	if !p.json {
+	if !p.machine() {
 		fmt.Fprintf(p.w, format, args...)
 	}
 }
 
-// explain is an error for people: a server's answer in its own words, an error of the domain
-// with its cause.
+// explain is an error for people: what was tried, a server's answer in its own words with its
+// reason, and what to do. An error of the domain comes with its cause.
 func explain(err error) string {
-	st, ok := status.FromError(err)
-	if !ok || st.Code() == 0 {
+	answer, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err)
+	if !ok || answer.GRPCStatus().Code() == codes.OK {
 		if e, is := errors.AsType[*quota.Error](err); is && e.Message != "" {
 			return e.Message + because(e.Err)
 		}
 		return err.Error()
 	}
-	text := fmt.Sprintf("%s: %s", st.Code(), st.Message())
+	st := answer.GRPCStatus()
+	reason, violations := st.Code().String(), ""
 	for _, detail := range st.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			text += " (" + d.GetReason() + ")"
+			reason = d.GetReason()
 		case *errdetails.BadRequest:
 			for _, v := range d.GetFieldViolations() {
-				text += fmt.Sprintf("\n  %s: %s", v.GetField(), v.GetDescription())
+				violations += fmt.Sprintf("\n  %s: %s", v.GetField(), v.GetDescription())
 			}
 		}
 	}
-	return text
+	tried := strings.TrimSuffix(err.Error(), answer.Error()) // "get account acme: "
+	return fmt.Sprintf("%s%s (%s)%s%s", tried, st.Message(), reason, violations, advice(st.Code()))
+}
+
+// advice is what to do about an error whose message cannot know where it came from.
+func advice(code codes.Code) string {
+	switch code {
+	case codes.Unauthenticated:
+		return "\nCheck --key-file: the key must be one of this server's, neither revoked nor expired."
+	case codes.PermissionDenied:
+		return "\nThe key of --key-file may not do this: see its role with purser get keys, or take an admin's."
+	case codes.Unavailable:
+		return "\nIs the node up at --server? It can be tried again."
+	default:
+		return ""
+	}
 }
 
 func because(err error) string {

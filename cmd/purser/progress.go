@@ -2,45 +2,23 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"os"
-	"sync"
 	"time"
 
-	"github.com/mattn/go-isatty"
-
 	"github.com/purser-io/purser/cmd/purser/internal/demo"
+	"github.com/purser-io/purser/cmd/purser/internal/terminal"
 )
 
-// progressEvery is how often the line is drawn.
-const progressEvery = 100 * time.Millisecond
+// showProgress draws how far a replay is, on a terminal. The function returned wipes it.
+func showProgress(e *env, t *demo.Tally, rows int) (stop func()) {
+	return terminal.Progress(e.stderr, func() string { return progressLine(t.Total(), rows) })
+}
 
-// showProgress draws a line on w while a replay runs, if w is a terminal. The function
-// returned wipes it.
-func showProgress(w io.Writer, t *demo.Tally, rows int) (stop func()) {
-	f, ok := w.(*os.File)
-	if !ok || !isatty.IsTerminal(f.Fd()) {
-		return func() {}
-	}
-	done := make(chan struct{})
-	var drawing sync.WaitGroup
-	drawing.Go(func() {
-		ticker := time.NewTicker(progressEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ticker.C:
-				fmt.Fprint(w, "\r\x1b[K", progressLine(t.Total(), rows))
-			case <-done:
-				fmt.Fprint(w, "\r\x1b[K")
-				return
-			}
-		}
+// showElapsed draws what is being done and for how long, on a terminal.
+func showElapsed(e *env, what string) (stop func()) {
+	begun := e.clock.Now()
+	return terminal.Progress(e.stderr, func() string {
+		return fmt.Sprintf("%s, %s", what, e.clock.Now().Sub(begun).Round(time.Second))
 	})
-	return func() {
-		close(done)
-		drawing.Wait()
-	}
 }
 
 func progressLine(c demo.Counts, rows int) string {

@@ -6,23 +6,21 @@ package apply
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purser-io/purser/cmd/purser/internal/manifest"
-	purserv1 "github.com/purser-io/purser/proto/purser/v1"
+	"github.com/purser-io/purser/cmd/purser/internal/resource"
 )
 
-// Server is the admin services of an authority.
-type Server struct {
-	catalog  purserv1.CatalogServiceClient
-	accounts purserv1.AccountServiceClient
-	keys     purserv1.KeyServiceClient
-}
+// Server is an authority that manifests are applied to.
+type Server struct{ *resource.Server }
 
 // Connect makes the stubs; calls carry whatever credentials conn adds.
-func Connect(conn grpc.ClientConnInterface) *Server {
-	return &Server{purserv1.NewCatalogServiceClient(conn), purserv1.NewAccountServiceClient(conn), purserv1.NewKeyServiceClient(conn)}
+func Connect(conn grpc.ClientConnInterface, now time.Time) *Server {
+	return &Server{resource.Connect(conn, now)}
 }
 
 // Verbs of an [Action].
@@ -38,6 +36,8 @@ type Action struct {
 	ID     string `json:"id"`
 	Detail string `json:"detail,omitempty"` // what becomes different
 	Line   int    `json:"line"`
+	Before any    `json:"before,omitempty"` // as a file would have it; nothing if it is created
+	After  any    `json:"after"`
 	Secret string `json:"secret,omitempty"` // of a key, once it is created
 
 	do func(ctx context.Context, a *Action) error
@@ -57,15 +57,16 @@ type Plan struct {
 	Actions   []*Action `json:"actions"`
 	Unchanged int       `json:"unchanged"`
 
-	name string // of the manifest
+	name    string          // of the manifest
+	created map[string]bool // accounts: they have nothing yet
 }
 
 // Compare reads what the server has. It changes nothing. An error may be a conflict: something
 // of the manifest exists, differs, and can never change, such as a grant.
 func (s *Server) Compare(ctx context.Context, m *manifest.Manifest) (*Plan, error) {
-	p := &Plan{name: m.Name}
+	p := &Plan{Actions: []*Action{}, name: m.Name, created: map[string]bool{}}
 	for _, step := range []func(context.Context, *manifest.Manifest, *Plan) error{
-		s.features, s.rateCards, s.plans, s.accountsAndPots, s.apiKeys,
+		s.features, s.rateCards, s.plans, s.accounts, s.grants, s.budgets, s.keys,
 	} {
 		if err := step(ctx, m, p); err != nil {
 			return nil, err
@@ -88,8 +89,14 @@ func (p *Plan) Do(ctx context.Context, done func(*Action) error) error {
 	return nil
 }
 
-func (p *Plan) add(verb, kind, id, detail string, pos manifest.Pos, do func(context.Context, *Action) error) {
-	p.Actions = append(p.Actions, &Action{Verb: verb, Kind: kind, ID: id, Detail: detail, Line: pos.Line, do: do})
+func (p *Plan) add(pos manifest.Pos, a Action) {
+	a.Line = pos.Line
+	p.Actions = append(p.Actions, &a)
+}
+
+// at says where in the file something is wrong.
+func (p *Plan) at(pos manifest.Pos, err error) error {
+	return fmt.Errorf("%s:%d:%d: %w", p.name, pos.Line, pos.Column, err)
 }
 
 // call is an action that needs nothing of its answer.
@@ -100,21 +107,10 @@ func call[Q, R any](rpc func(context.Context, *Q, ...grpc.CallOption) (*R, error
 	}
 }
 
-// pages reads a listing to its end.
-func pages[T any](list func(token string) (items []T, next string, err error)) ([]T, error) {
-	var all []T
-	for token := ""; ; {
-		items, next, err := list(token)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, items...)
-		if next == "" {
-			return all, nil
-		}
-		token = next
+// timestamp leaves out what was not said.
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
 	}
+	return timestamppb.New(t)
 }
-
-// pageSize is the most that a page may have.
-const pageSize = 1000

@@ -1,9 +1,11 @@
 package manifest
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"github.com/purser-io/purser/cmd/purser/internal/document"
 	"github.com/purser-io/purser/examples"
 )
 
@@ -16,13 +18,16 @@ func TestParseExample(t *testing.T) {
 		t.Fatalf("counts = %d %d %d %d %d", len(m.Features), len(m.RateCards), len(m.Plans), len(m.Accounts), len(m.Keys))
 	}
 	acme := m.Accounts[0]
-	if acme.ID != "acme" || acme.Plan != "enterprise" || acme.Grants[1].Micros != 20_000_000_000 {
+	if acme.ID != "acme" || acme.Plan != "enterprise" {
 		t.Errorf("acme = %+v", acme)
 	}
-	if b := acme.Budgets[0]; b.Cap != 25_000_000 || b.LabelKey != "user" || b.LabelValue != "" || b.Enforcement != "HARD" || b.Window != "DAY" {
+	if g := m.Grants[1]; g.Account != "acme" || g.Micros != 20_000_000_000 {
+		t.Errorf("grant = %+v", g)
+	}
+	if b := m.Budgets[0]; b.Account != "acme" || b.Cap != 25_000_000 || b.LabelKey != "user" || b.LabelValue != "" || b.Enforcement != "HARD" || b.Window != "DAY" {
 		t.Errorf("budget = %+v", b)
 	}
-	if b := acme.Budgets[1]; b.LabelKey != "team" || b.LabelValue != "support" || b.Enforcement != "SOFT" || b.WarnPercent != 80 {
+	if b := m.Budgets[1]; b.LabelKey != "team" || b.LabelValue != "support" || b.Enforcement != "SOFT" || b.WarnPercent != 80 {
 		t.Errorf("budget = %+v", b)
 	}
 	if p := m.RateCards[0].Prices[2]; p.Micros != 15_000 || p.Per != 1000 || p.Meter != "input_tokens" {
@@ -58,11 +63,41 @@ func TestParseRefuses(t *testing.T) {
 		"budget of none":  {"accounts:\n  - {id: a, budgets: [{id: b, window: DAY}]}\n", "needs either credits"},
 		"budget, no unit": {"accounts:\n  - {id: a, budgets: [{id: b, cap: 3, window: DAY}]}\n", "needs either credits"},
 		"selector":        {"accounts:\n  - {id: a, budgets: [{id: b, credits: 1, window: DAY, label: 'Team=x'}]}\n", `label "Team"`},
+		"grant alone":     {"grants:\n  - {id: g, credits: 1}\n", `f:2:5: the key "account" is missing`},
+		"account twice":   {"accounts:\n  - {id: a, budgets: [{id: b, account: a, credits: 1, window: DAY}]}\n", `unknown key "account"`},
+		"voided":          {"grants:\n  - {id: g, account: a, credits: 1, voided: yes}\n", `"yes" is not true or false`},
 		"labels":          {"keys:\n  - {principal: p, role: GATE, labels: {A: b}}\n", `label "A"`},
 	} {
 		if _, err := Parse("f", []byte(c.in)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want it to contain %q", name, err, c.want)
 		}
+	}
+}
+
+// TestWrittenIsRead: what is written of a file is the file again, with what a server says of it
+// passed over.
+func TestWrittenIsRead(t *testing.T) {
+	m, err := Parse("catalog.yaml", examples.Catalog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Features[0].Status = map[string]any{"anything": []int{1}}
+	m.Grants[0].Voided, m.Keys[0].Revoked = true, true
+	var written strings.Builder
+	if err := document.YAML(&written, m); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Parse("catalog.yaml", []byte(written.String()))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, written.String())
+	}
+	m.Features[0].Status = nil
+	var before, after strings.Builder
+	if err := errors.Join(document.JSON(&before, m), document.JSON(&after, again)); err != nil {
+		t.Fatal(err)
+	}
+	if before.String() != after.String() || !again.Grants[0].Voided || !again.Keys[0].Revoked {
+		t.Errorf("read again:\n%s\nwant:\n%s", after.String(), before.String())
 	}
 }
 

@@ -172,6 +172,19 @@ func (r *reader) credits(micros *int64, least int64) visit {
 	})
 }
 
+func (r *reader) boolean(to *bool) visit {
+	return r.scalar("true or false", func(text string) error {
+		if text != "true" && text != "false" {
+			return fmt.Errorf("%q is not true or false", text)
+		}
+		*to = text == "true"
+		return nil
+	})
+}
+
+// passOver reads nothing, and finds nothing wrong.
+func passOver(*yaml.Node) {}
+
 func (r *reader) time(to *time.Time) visit {
 	return r.scalar("a time", func(text string) error {
 		t, err := time.Parse(time.RFC3339Nano, text)
