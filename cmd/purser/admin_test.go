@@ -71,6 +71,7 @@ func steady(s string) string {
 		{`\b[0-9a-f]{16}\b`, "KEYID"},
 		{`\b\d+[smhd]\n`, "AGE\n"},
 		{`\b\d+[smhd] +`, "AGE "},
+		{`\b(\d+h)?(\d+m)?[\d.]+s\b`, "DURATION"}, // until a window ends
 		{`[A-Za-z0-9_-]{100,}`, "TOKEN"},
 		{`\b[A-Za-z0-9_-]{32}\b`, "RESERVATION"},
 	} {

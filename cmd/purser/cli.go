@@ -39,6 +39,12 @@ type cli struct {
 	Suspend  suspendCmd  `cmd:"" help:"Deny new work to an account and those below it."`
 	Resume   resumeCmd   `cmd:"" help:"End the suspension of an account."`
 
+	Balance balanceCmd `cmd:"" help:"Show what an account has."`
+	Usage   usageCmd   `cmd:"" help:"Add up what an account used."`
+	Reserve reserveCmd `cmd:"" help:"Ask whether work may start, and hold what it may cost."`
+	Commit  commitCmd  `cmd:"" help:"Settle a reservation with what was used."`
+	Release releaseCmd `cmd:"" help:"Settle a reservation without usage."`
+
 	Keys    keysCmd    `cmd:"" help:"Create, list and revoke API keys."`
 	Audit   auditCmd   `cmd:"" help:"Prove from a store alone that its books balance."`
 	Migrate migrateCmd `cmd:"" help:"Bring a store's schema to this program's."`

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -94,11 +95,15 @@ func explain(err error) string {
 		return err.Error()
 	}
 	st := answer.GRPCStatus()
-	reason, violations := st.Code().String(), ""
+	reason, violations, allowed := st.Code().String(), "", true
+	definite := st.Code() != codes.Unavailable && st.Code() != codes.DeadlineExceeded && st.Code() != codes.Canceled &&
+		st.Code() != codes.Unknown && st.Code() != codes.Internal
 	for _, detail := range st.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			reason = d.GetReason()
+			reason = d.GetReason() + facts(d.GetMetadata())
+			allowed = d.GetReason() != "CALLER_NOT_ALLOWED"
+			definite = definite || d.GetMetadata()[notApplied] == "true"
 		case *errdetails.BadRequest:
 			for _, v := range d.GetFieldViolations() {
 				violations += fmt.Sprintf("\n  %s: %s", v.GetField(), v.GetDescription())
@@ -106,17 +111,35 @@ func explain(err error) string {
 		}
 	}
 	tried := strings.TrimSuffix(err.Error(), answer.Error()) // "get account acme: "
-	return fmt.Sprintf("%s%s (%s)%s%s", tried, st.Message(), reason, violations, advice(st.Code()))
+	text := fmt.Sprintf("%s%s (%s)%s%s", tried, st.Message(), reason, violations, advice(st.Code(), allowed))
+	if !definite && errors.As(err, new(settling)) {
+		text += "\nIt is not known whether it was done. Do it again, with the same token: a reservation is charged once."
+	}
+	return text
 }
 
+// facts are what a reason is about, such as how much was charged before.
+func facts(metadata map[string]string) string {
+	var out string
+	for _, name := range slices.Sorted(maps.Keys(metadata)) {
+		if name != notApplied {
+			out += fmt.Sprintf(", %s %s", name, metadata[name])
+		}
+	}
+	return out
+}
+
+// notApplied is the key by which a server says that an error is definite (R52).
+const notApplied = "not_applied"
+
 // advice is what to do about an error whose message cannot know where it came from.
-func advice(code codes.Code) string {
-	switch code {
-	case codes.Unauthenticated:
+func advice(code codes.Code, allowed bool) string {
+	switch {
+	case code == codes.Unauthenticated:
 		return "\nCheck --key-file: the key must be one of this server's, neither revoked nor expired."
-	case codes.PermissionDenied:
+	case !allowed:
 		return "\nThe key of --key-file may not do this: see its role with purser get keys, or take an admin's."
-	case codes.Unavailable:
+	case code == codes.Unavailable:
 		return "\nIs the node up at --server? It can be tried again."
 	default:
 		return ""
