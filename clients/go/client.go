@@ -25,8 +25,10 @@ type Client struct {
 }
 
 type node struct {
-	conn *grpc.ClientConn
-	api  purserv1.AuthorityServiceClient
+	conn    *grpc.ClientConn
+	one     purserv1.AuthorityServiceClient // single calls
+	api     purserv1.AuthorityServiceClient // what this package calls: one, or session
+	session *session                        // nil without sessions
 }
 
 // Dial connects to every address and waits until one of them is connected or ctx ends, unless
@@ -43,7 +45,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 			c.closeNodes()
 			return nil, fmt.Errorf("dial %s: %w", address, err)
 		}
-		c.nodes = append(c.nodes, node{conn, purserv1.NewAuthorityServiceClient(conn)})
+		c.nodes = append(c.nodes, c.newNode(conn))
 		conn.Connect()
 	}
 	if !cfg.NoWait {
@@ -54,6 +56,16 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	c.spool, c.keeper = startSpool(c), newKeeper(c)
 	return c, nil
+}
+
+func (c *Client) newNode(conn *grpc.ClientConn) node {
+	n := node{conn: conn, one: purserv1.NewAuthorityServiceClient(conn)}
+	n.api = n.one
+	if c.cfg.Session {
+		n.session = newSession(c, n.one)
+		n.api = n.session
+	}
+	return n
 }
 
 func (c *Config) dialOptions() []grpc.DialOption {
@@ -113,7 +125,7 @@ const reasonTimeout = 100 * time.Millisecond
 func (n *node) failure() error {
 	ctx, cancel := context.WithTimeout(context.Background(), reasonTimeout)
 	defer cancel()
-	_, err := n.api.Check(ctx, &purserv1.CheckRequest{})
+	_, err := n.one.Check(ctx, &purserv1.CheckRequest{})
 	return err
 }
 
@@ -135,7 +147,7 @@ func becomesReady(ctx context.Context, conn *grpc.ClientConn) bool {
 // Authority is the generated stub at an account's home, for calls that this package does not
 // wrap (Check, GetBalance). Nothing is retried.
 func (c *Client) Authority(account string) purserv1.AuthorityServiceClient {
-	return c.nodes[rank(c.cfg.Addresses, account)[0]].api
+	return c.nodes[rank(c.cfg.Addresses, account)[0]].one
 }
 
 // Conn is the connection to an account's home, for the generated stubs of the other services.
@@ -160,6 +172,9 @@ func (c *Client) Close(ctx context.Context) error {
 func (c *Client) closeNodes() error {
 	var errs []error
 	for _, n := range c.nodes {
+		if n.session != nil {
+			n.session.close()
+		}
 		errs = append(errs, n.conn.Close())
 	}
 	return errors.Join(errs...)

@@ -100,8 +100,7 @@ func TestRetryRule(t *testing.T) {
 		{"lost, then refused", []error{unavailable, draining, draining, draining, draining}, "hhoho", "kept"},
 		{"refused for long", []error{draining, draining, draining, draining, draining}, "hohoh", "kept"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			f := &fake{}
+		eachWay(t, c.name, func(t *testing.T, f *fake) {
 			client := f.start(t, 2, func(cfg *Config) { cfg.Attempts = 5 })
 			h := gate(t, client, "acme")
 			home := f.seen()[0].Node
@@ -115,6 +114,12 @@ func TestRetryRule(t *testing.T) {
 			}
 		})
 	}
+}
+
+// eachWay runs a test with single calls and over sessions: the rules are the same.
+func eachWay(t *testing.T, name string, test func(t *testing.T, f *fake)) {
+	t.Run(name, func(t *testing.T) { test(t, &fake{}) })
+	t.Run(name+", in a session", func(t *testing.T) { test(t, &fake{sessions: true}) })
 }
 
 func outcome(err error) string {
@@ -206,8 +211,7 @@ func TestCloseReleases(t *testing.T) {
 			mustCommit(t, ctx, h)
 		}, committed},
 	} {
-		t.Run(name, func(t *testing.T) {
-			f := &fake{}
+		eachWay(t, name, func(t *testing.T, f *fake) {
 			client := f.start(t, 1, nil)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

@@ -24,6 +24,10 @@ type Config struct {
 	TLS *tls.Config
 	// Insecure allows a plain-text connection to leave this machine: key and usage readable.
 	Insecure bool
+	// Session sends reservations and settlements over one stream for each address, many to a
+	// message, for gateways that need more than single calls can carry. Nothing else changes.
+	// With an authority that has no sessions, single calls are used.
+	Session bool
 	// NoWait makes Dial return without waiting until an address is connected.
 	NoWait bool
 

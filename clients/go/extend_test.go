@@ -222,8 +222,8 @@ func TestGoesOnElsewhere(t *testing.T) {
 		"back in time":      {"extend", []error{lost(codes.Unavailable)}, []string{"extend 1", "extend 1", "commit 1+"}},
 		"without a journal": {"extend", []error{refusal(codes.Unavailable, "STORE_UNAVAILABLE", true), refusal(codes.Unavailable, "STORE_UNAVAILABLE", true)}, []string{"extend 1", "extend 1", "commit 1"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			f := &fake{numbered: true}
+		eachWay(t, name, func(t *testing.T, f *fake) {
+			f.numbered = true
 			client := f.start(t, 2, nil)
 			h := gateFor(t, client, streaming(1000))
 			f.script(c.op, c.errs...)

@@ -30,8 +30,10 @@ type fake struct {
 	next  func(c fakeCall) error // nil error = answer well
 	// extend answers an extension; nil = everything is granted.
 	extend   func(r *purserv1.ExtendRequest) *purserv1.ExtendResponse
-	numbered bool          // tokens have the number of the reserve in them
-	more     chan struct{} // closed and replaced with every call; nil until somebody waits
+	sessions bool                                                                    // clients use sessions
+	stream   func(n *fakeNode, stream purserv1.AuthorityService_SessionServer) error // serves one; nil = well
+	numbered bool                                                                    // tokens have the number of the reserve in them
+	more     chan struct{}                                                           // closed and replaced with every call; nil until somebody waits
 }
 
 // fakeCall is one call as it arrived.
@@ -172,6 +174,58 @@ func (n *fakeNode) Extend(ctx context.Context, r *purserv1.ExtendRequest) (*purs
 	return granted(r, false), nil
 }
 
+// Session does one message after the other with the single calls.
+func (n *fakeNode) Session(stream purserv1.AuthorityService_SessionServer) error {
+	if n.fake.stream != nil {
+		return n.fake.stream(n, stream)
+	}
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		if err := stream.Send(n.answers(stream.Context(), m)); err != nil {
+			return err
+		}
+	}
+}
+
+func (n *fakeNode) answers(ctx context.Context, m *purserv1.SessionRequest) *purserv1.SessionResponse {
+	out := &purserv1.SessionResponse{}
+	for _, o := range m.GetOperations() {
+		result := &purserv1.OperationResult{Id: o.GetId()}
+		var err error
+		switch call := o.GetCall().(type) {
+		case *purserv1.Operation_CheckAndReserve:
+			var r *purserv1.CheckAndReserveResponse
+			r, err = n.CheckAndReserve(ctx, call.CheckAndReserve)
+			result.Result = &purserv1.OperationResult_CheckAndReserve{CheckAndReserve: r}
+		case *purserv1.Operation_Commit:
+			var r *purserv1.CommitResponse
+			r, err = n.Commit(ctx, call.Commit)
+			result.Result = &purserv1.OperationResult_Commit{Commit: r}
+		case *purserv1.Operation_Release:
+			var r *purserv1.ReleaseResponse
+			r, err = n.Release(ctx, call.Release)
+			result.Result = &purserv1.OperationResult_Release{Release: r}
+		case *purserv1.Operation_Extend:
+			var r *purserv1.ExtendResponse
+			r, err = n.Extend(ctx, call.Extend)
+			result.Result = &purserv1.OperationResult_Extend{Extend: r}
+		}
+		if err != nil {
+			e := classify("", err)
+			result.Result = &purserv1.OperationResult_Error{Error: &purserv1.OperationStatus{Code: int32(e.Code), Message: e.Message, Metadata: e.Metadata,
+				Reason: purserv1.ErrorReason(purserv1.ErrorReason_value["ERROR_REASON_"+e.Reason])}}
+		}
+		out.Results = append(out.Results, result)
+	}
+	return out
+}
+
 // granted grants all that was asked for.
 func granted(r *purserv1.ExtendRequest, exhausted bool) *purserv1.ExtendResponse {
 	reservation := &purserv1.Reservation{Token: append(r.GetToken(), '+'), Feature: "chat", Exhausted: exhausted}
@@ -232,6 +286,7 @@ func (f *fake) start(t *testing.T, nodes int, change func(*Config)) *Client {
 		t.Cleanup(s.Stop)
 		cfg.Addresses = append(cfg.Addresses, l.Addr().String())
 	}
+	cfg.Session = f.sessions
 	if change != nil {
 		change(&cfg)
 	}
