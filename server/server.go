@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -78,9 +79,19 @@ type Server struct {
 	deps    Deps
 	grpc    *grpc.Server
 	http    *http.Server
+	options Options
 	health  *health.Server
 	metrics *Metrics
 }
+
+// Options are how gRPC is set up, for who serves something else in the same way beside it.
+type Options struct {
+	Transport []grpc.ServerOption // bounds of the transport, and TLS
+	Chain     []grpc.ServerOption // interceptors, tracing and metrics
+}
+
+// All lists all of them.
+func (o *Options) All() []grpc.ServerOption { return slices.Concat(o.Transport, o.Chain) }
 
 // wallClock is Deps.Now as the clock that others ask for.
 type wallClock func() time.Time
@@ -100,7 +111,7 @@ func New(d Deps) (*Server, error) {
 	if err := d.Metrics.registry.Register(newStatusCollector(d.Authority.Status)); err != nil {
 		return nil, fmt.Errorf("new server: register metrics: %w", err)
 	}
-	s := &Server{deps: d, grpc: grpc.NewServer(options...), health: health.NewServer(), metrics: d.Metrics}
+	s := &Server{deps: d, grpc: grpc.NewServer(options.All()...), options: options, health: health.NewServer(), metrics: d.Metrics}
 	if s.http, err = s.newHTTP(s.register(), chain); err != nil {
 		return nil, fmt.Errorf("new server: %w", err)
 	}
@@ -132,23 +143,25 @@ func (d *Deps) complete() error {
 }
 
 // options are the transport's bounds and the interceptors.
-func (d *Deps) options() ([]grpc.ServerOption, *chain, error) {
+func (d *Deps) options() (o Options, c *chain, err error) {
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(d.Metrics.registry), otelprometheus.WithoutScopeInfo())
 	if err != nil {
-		return nil, nil, fmt.Errorf("export metrics: %w", err)
+		return o, nil, fmt.Errorf("export metrics: %w", err)
 	}
 	validator, err := protovalidate.New()
 	if err != nil {
-		return nil, nil, fmt.Errorf("build validator: %w", err)
+		return o, nil, fmt.Errorf("build validator: %w", err)
 	}
-	chain := d.chain(validator)
-	l := &d.Limits
-	options := []grpc.ServerOption{
+	c = d.chain(validator)
+	o.Chain = []grpc.ServerOption{
 		grpc.StatsHandler(otelgrpc.NewServerHandler(
 			otelgrpc.WithTracerProvider(d.Tracer),
 			otelgrpc.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))))),
-		grpc.ChainUnaryInterceptor(chain.unary...),
-		grpc.ChainStreamInterceptor(chain.stream...),
+		grpc.ChainUnaryInterceptor(c.unary...),
+		grpc.ChainStreamInterceptor(c.stream...),
+	}
+	l := &d.Limits
+	o.Transport = []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(l.receiveBytes()),
 		grpc.MaxHeaderListSize(l.HeaderBytes),
 		grpc.MaxConcurrentStreams(l.StreamsPerConnection),
@@ -158,9 +171,9 @@ func (d *Deps) options() ([]grpc.ServerOption, *chain, error) {
 	if d.TLS != nil {
 		config := d.TLS.Clone()
 		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
-		options = append(options, grpc.Creds(credentials.NewTLS(config)))
+		o.Transport = append(o.Transport, grpc.Creds(credentials.NewTLS(config)))
 	}
-	return options, chain, nil
+	return o, c, nil
 }
 
 // chain is the interceptors of every call, whichever port it comes by.
@@ -212,6 +225,9 @@ func (s *Server) register() []web.Service {
 	reflection.Register(r)
 	return r.services
 }
+
+// Options tells how the server's gRPC is set up. The interceptors may be shared.
+func (s *Server) Options() *Options { return &s.options }
 
 // Services tells what is served, by full name of the service.
 func (s *Server) Services() map[string]grpc.ServiceInfo { return s.grpc.GetServiceInfo() }
