@@ -48,6 +48,7 @@ type cli struct {
 	Keys    keysCmd    `cmd:"" help:"Create, list and revoke API keys."`
 	Audit   auditCmd   `cmd:"" help:"Prove from a store alone that its books balance."`
 	Migrate migrateCmd `cmd:"" help:"Bring a store's schema to this program's."`
+	Bench   benchCmd   `cmd:"" help:"Measure this machine: Purser next to bare gRPC and to one transaction per request."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

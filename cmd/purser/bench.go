@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync/atomic"
+	"time"
+
+	"github.com/purser-io/purser/authz"
+	"github.com/purser-io/purser/cmd/purser/internal/bench"
+	"github.com/purser-io/purser/cmd/purser/internal/bench/host"
+	"github.com/purser-io/purser/cmd/purser/internal/bench/naive"
+	"github.com/purser-io/purser/cmd/purser/internal/bench/report"
+	"github.com/purser-io/purser/cmd/purser/internal/terminal"
+	"github.com/purser-io/purser/quota/authority"
+	"github.com/purser-io/purser/storage/faultstore"
+)
+
+// benchCmd measures.
+type benchCmd struct {
+	Run  benchRunCmd  `cmd:"" default:"withargs" help:"Measure throughput and latency, and print ratios."`
+	Host benchHostCmd `cmd:"" hidden:"" help:"The process that is measured; started by the others."`
+}
+
+// Help is shown by --help.
+func (benchCmd) Help() string { return benchRunCmd{}.Help() }
+
+// benchRunCmd measures throughput and latency.
+type benchRunCmd struct {
+	Store       string        `placeholder:"URL" help:"Where to measure: sqlite:PATH of a file that does not exist yet, or postgresql://user@host:port/database of a server on which the user may create databases. Default: a temporary SQLite file."`
+	Only        []string      `placeholder:"NAME" help:"Scenarios to run, of reserve, pairs, latency, commit. Default: all."`
+	Quick       bool          `help:"A few seconds only: shows that it works, and nothing about speed."`
+	Concurrency int           `default:"64" help:"Calls in flight."`
+	Connections int           `default:"4" help:"Connections they share."`
+	Rounds      int           `default:"3" help:"How often each scenario is run; they take turns."`
+	Round       time.Duration `default:"1s" help:"How long a scenario runs in a round."`
+	Accounts    int           `default:"10000" help:"How many accounts stand for many."`
+	Pots        int           `default:"1" help:"What a reservation holds on: 1 = the wallet, as naive does; 2 = a budget as well; 3 = and one for each user."`
+	SVG         string        `name:"svg" type:"path" placeholder:"FILE" help:"Draw the ratios into this file."`
+}
+
+// Help is shown by --help.
+func (benchRunCmd) Help() string {
+	return `A server is started in a process of its own, on a store of its own that is removed afterwards; this process drives it over loopback. What counts are the ratios between figures of the same round, for they say something on any machine:
+
+  reserve / echo            what Purser leaves of gRPC: 1 would be a server that decides for nothing. Echo takes and sends messages of the same size and does nothing, bare or behind Purser's own interceptors.
+  pairs / naive             what holding in memory and committing in groups gains over the best design with one transaction for each reserve and each commit, on the same store.
+  session / no-op session   as reserve / echo, with 64 operations in each message of a stream.
+  reserve p99 / echo p99    how late the slowest of a hundred answers are at half of the highest rate. Calls are timed from when they were due: those that a stall delayed count as slow.
+  commit / one-row insert   how much longer an acknowledgement takes with many in flight than one durable insert alone.
+
+Beside each stands the floor that the design asks for. Load generator, server and database share this machine: leave it alone meanwhile.
+
+Examples:
+  purser bench
+  purser bench --quick --output json
+  purser bench --store postgresql://postgres@localhost/postgres --only pairs,commit --svg ratios.svg`
+}
+
+// Validate implements kong's check of a command.
+func (b *benchRunCmd) Validate() error {
+	for _, bound := range []struct {
+		flag        string
+		value, most int
+	}{{"concurrency", b.Concurrency, 4096}, {"connections", b.Connections, 64}, {"rounds", b.Rounds, 100},
+		{"accounts", b.Accounts, 100_000}, {"pots", b.Pots, 3}} {
+		if bound.value < 1 || bound.value > bound.most {
+			return fmt.Errorf("--%s is %d, want 1 to %d", bound.flag, bound.value, bound.most)
+		}
+	}
+	if b.Round < 10*time.Millisecond || b.Round > time.Minute {
+		return fmt.Errorf("--round is %v, want 10ms to 1m", b.Round)
+	}
+	return bench.Check(b.Only)
+}
+
+// options are how to measure.
+func (b *benchRunCmd) options(e *env, s *bench.Scratch) bench.Options {
+	o := bench.Options{Store: s, Families: b.Only, Concurrency: b.Concurrency, Connections: b.Connections,
+		Rounds: b.Rounds, Round: b.Round, Accounts: b.Accounts, Pots: b.Pots, Launch: launchHost(e, nil)}
+	if len(b.Only) == 0 {
+		o.Families = bench.Families()
+	}
+	if b.Quick {
+		o.Rounds, o.Round, o.Accounts = 1, 100*time.Millisecond, min(b.Accounts, 100)
+	}
+	return o
+}
+
+// Run measures.
+func (b *benchRunCmd) Run(e *env) error {
+	store, err := bench.NewScratch(e.ctx, b.Store)
+	if err != nil {
+		return err
+	}
+	o := b.options(e, store)
+	stop := showSteps(e, &o)
+	found, err := bench.Run(e.ctx, o)
+	stop()
+	if err = errors.Join(err, store.Drop(e.ctx)); err != nil {
+		return err
+	}
+	if err := b.draw(found); err != nil {
+		return err
+	}
+	return e.out.emit(found, func(w io.Writer) {
+		found.Print(w)
+		if b.Quick {
+			printLine(w, "This was a quick run: it shows that everything works, and nothing about speed.")
+		}
+	})
+}
+
+// showSteps draws what is being measured, on a terminal. The function returned wipes it.
+func showSteps(e *env, o *bench.Options) (stop func()) {
+	var now atomic.Value
+	now.Store("")
+	o.Progress = func(step, steps int, what string) { now.Store(fmt.Sprintf("%3d%%  %s", step*100/steps, what)) }
+	return terminal.Progress(e.stderr, func() string { return now.Load().(string) })
+}
+
+func (b *benchRunCmd) draw(r *report.Report) error {
+	if b.SVG == "" {
+		return nil
+	}
+	f, err := os.Create(b.SVG)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.SVG(f), f.Close())
+}
+
+// launchHost starts this program as the host of a store, whose URL may have a password in it
+// and so goes by the environment.
+func launchHost(e *env, more []string) func(store string) *exec.Cmd {
+	return func(store string) *exec.Cmd {
+		program, err := os.Executable()
+		if err != nil {
+			program = os.Args[0]
+		}
+		cmd := exec.Command(program, append([]string{"bench", "host"}, more...)...)
+		cmd.Env = append(os.Environ(), "PURSER_STORE="+store)
+		cmd.Stderr = e.stderr
+		return cmd
+	}
+}
+
+// benchHostCmd is the process that is measured. Its settings are those of serve, but that
+// amounts stay drawn while other scenarios have their turn.
+type benchHostCmd struct {
+	Store storeURL `required:"" placeholder:"URL" help:"The scratch store."`
+}
+
+// benchIdle is longer than a benchmark.
+const benchIdle = time.Hour
+
+// Run serves until its input ends.
+func (b *benchHostCmd) Run(e *env) error {
+	store, empty, err := b.Store.open(e.ctx, e.log, e.clock, 0)
+	if err != nil {
+		return err
+	}
+	if !empty {
+		return errors.Join(errors.New("the store is not empty"), store.Close())
+	}
+	return errors.Join(b.serve(e, store, countedStore{faultstore.New(store), store.Embedded()}), store.Close())
+}
+
+// countedStore counts the transactions of a node: each operation of a store is one.
+type countedStore struct {
+	*faultstore.Store
+	embedded bool
+}
+
+// Embedded implements openedStore.
+func (s countedStore) Embedded() bool { return s.embedded }
+
+func (b *benchHostCmd) serve(e *env, store openedStore, counted countedStore) error {
+	writer, ok := store.(host.Writer)
+	if !ok {
+		return fmt.Errorf("%T has no transactions of its own", store)
+	}
+	books, err := b.books(e.ctx)
+	if err != nil {
+		return err
+	}
+	_, secret, err := createKey(e.ctx, store, authz.Key{Role: authz.RoleAdmin, Principal: "bench"}, e.clock.unixNano())
+	if err != nil {
+		return errors.Join(err, books.Close())
+	}
+	settings := authority.DefaultConfig()
+	settings.Embedded, settings.Lanes = store.Embedded(), defaultLanes(store.Embedded())
+	settings.IdleReturn, settings.DrainFor = benchIdle, 0
+	n, err := newNode(e.ctx, nodeConfig{authority: settings, listen: "127.0.0.1:0"}, counted, e.clock, e.log)
+	if err != nil {
+		return errors.Join(err, books.Close())
+	}
+	h := &host.Host{Node: n.authority, Store: writer, Calls: func() int { return counted.Calls(faultstore.Any) }, Options: n.server.Options(),
+		Naive: &naive.Service{Books: books, Rates: bench.Rates(), Now: e.clock.Now, TTL: bench.TTL}}
+	return errors.Join(b.obey(e, n, h, secret), h.Close(), books.Drop(context.WithoutCancel(e.ctx)), books.Close())
+}
+
+// obey serves node and host until orders end.
+func (b *benchHostCmd) obey(e *env, n *node, h *host.Host, secret string) error {
+	ready := host.Ready{Purser: n.address(), Key: secret}
+	if err := h.Open(&ready); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(e.ctx)
+	done := make(chan error, 1)
+	go func() { done <- n.run(ctx) }()
+	err := h.Serve(ctx, os.Stdin, e.out.w, ready)
+	stop()
+	return errors.Join(err, <-done)
+}
+
+func (b *benchHostCmd) books(ctx context.Context) (naive.Books, error) {
+	if path, ok := b.Store.path(); ok {
+		return naive.OpenSQLite(ctx, bench.NaivePath(path))
+	}
+	return naive.OpenServer(ctx, string(b.Store))
+}

@@ -1,0 +1,69 @@
+package report_test
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/purser-io/purser/cmd/purser/internal/bench/report"
+)
+
+func TestRatioIsTheMedianOfRounds(t *testing.T) {
+	r := report.NewRatio("a / b", "", []float64{10, 30, 100}, []float64{10, 10, 20}, 4, false)
+	if r.Median != 3 || r.Least != 1 || r.Most != 5 || r.Met == nil || *r.Met {
+		t.Errorf("ratio %+v", r)
+	}
+	if r = report.NewRatio("", "", []float64{3}, []float64{2}, 1.5, true); !*r.Met {
+		t.Error("a floor that may not be passed was missed at its value")
+	}
+	if r = report.NewRatio("", "", []float64{1, 2}, []float64{1, 0}, 0, false); r.Met != nil || r.Median != .5 {
+		t.Errorf("without a floor, and with a round that did nothing: %+v", r)
+	}
+	if m := report.Median([]float64{4, 1, 3, 2}); m != 2.5 {
+		t.Errorf("median %v", m)
+	}
+}
+
+func sample() *report.Report {
+	return &report.Report{Settings: report.Settings{Store: "sqlite <here>", Rounds: 3},
+		Throughput: []report.Throughput{{Name: "echo", What: "no-op", PerSecond: []float64{12_345, 13_000, 11_000}}},
+		Latency:    []report.Latency{{Name: "reserve", Rate: 500, P50: []float64{80}, P99: []float64{900}, P999: []float64{2000}}},
+		Ratios: []report.Ratio{
+			report.Figure("reserve / echo & co", "what it means", []float64{.7, .9, .8}, .8, false),
+			report.Figure("p99", "the less the better", []float64{30}, 2, true),
+			report.Figure("nothing", "", nil, 0, false)}}
+}
+
+func TestSVGIsWellFormedAndSaysEverything(t *testing.T) {
+	var b strings.Builder
+	if err := sample().SVG(&b); err != nil {
+		t.Fatal(err)
+	}
+	for d := xml.NewDecoder(strings.NewReader(b.String())); ; {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("%v in\n%s", err, b.String())
+		}
+	}
+	for _, want := range []string{"sqlite &lt;here&gt;", "reserve / echo &amp; co", "0.80 (at least 0.80)", "30.0 (at most 2.00)"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the picture lacks %q", want)
+		}
+	}
+	if strings.Contains(b.String(), "NaN") || strings.Contains(b.String(), "Inf") {
+		t.Error("the picture has places that are no numbers")
+	}
+}
+
+func TestPrint(t *testing.T) {
+	var b strings.Builder
+	sample().Print(&b)
+	for _, want := range []string{"12 345 (11 000 to 13 000)", "not met", "at most 2.00", "0.80 (0.70 to 0.90)", "what it means", "900"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the tables lack %q:\n%s", want, b.String())
+		}
+	}
+}
