@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net"
@@ -317,6 +318,8 @@ func frame(flags byte, message []byte) []byte {
 	n := len(message)
 	return append([]byte{flags, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, message...)
 }
+
+func base64Of(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
 func encode(t *testing.T, m proto.Message) []byte {
 	t.Helper()

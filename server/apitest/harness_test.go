@@ -51,6 +51,7 @@ const patience = 60 * time.Second
 type backend struct {
 	name     string
 	embedded bool
+	json     bool // called as JSON over HTTP, and not by gRPC
 	open     func(t testing.TB) quota.Store
 }
 
@@ -157,7 +158,7 @@ func newWorld(t testing.TB, b backend) *world {
 		}
 	})
 	w.startEngine(b.embedded)
-	w.serve()
+	w.serve(b.json)
 	for name, role := range map[string]authz.Role{asAdmin: authz.RoleAdmin, asGate: authz.RoleGate, asViewer: authz.RoleViewer} {
 		w.secrets[name] = w.newKey(authz.Key{Role: role, Principal: name, ExpireTime: authz.Never})
 	}
@@ -188,8 +189,8 @@ func (w *world) startEngine(embedded bool) {
 	w.engine = a
 }
 
-// serve starts the server and connects to it.
-func (w *world) serve() {
+// serve starts the server and connects to it, the clients as JSON over HTTP if asked to.
+func (w *world) serve(json bool) {
 	w.t.Helper()
 	s, err := server.New(server.Deps{Authority: w.engine, Store: w.store, Now: w.clock.Now,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
@@ -215,11 +216,15 @@ func (w *world) serve() {
 			w.t.Errorf("serve: %v", err)
 		}
 	})
-	w.authority = purserv1.NewAuthorityServiceClient(w.conn)
-	w.catalog = purserv1.NewCatalogServiceClient(w.conn)
-	w.accounts = purserv1.NewAccountServiceClient(w.conn)
-	w.keys = purserv1.NewKeyServiceClient(w.conn)
-	w.usage = purserv1.NewUsageServiceClient(w.conn)
+	var conn grpc.ClientConnInterface = w.conn
+	if json {
+		conn = w.serveJSON(s)
+	}
+	w.authority = purserv1.NewAuthorityServiceClient(conn)
+	w.catalog = purserv1.NewCatalogServiceClient(conn)
+	w.accounts = purserv1.NewAccountServiceClient(conn)
+	w.keys = purserv1.NewKeyServiceClient(conn)
+	w.usage = purserv1.NewUsageServiceClient(conn)
 }
 
 // newKey puts an API key into the store and returns its secret.

@@ -237,7 +237,7 @@ func badAdminCalls() []refusal {
 // TestRefusals: each of these says what is wrong and what to do, and leaves the books as
 // they were.
 func TestRefusals(t *testing.T) {
-	for _, b := range backends(t) {
+	for _, b := range append(backends(t), overJSON()) {
 		t.Run(b.name, func(t *testing.T) {
 			w := newWorld(t, b)
 			w.shop()

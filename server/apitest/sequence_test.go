@@ -54,9 +54,9 @@ func sequences() []sequence {
 	}
 }
 
-// TestSequences replays every sequence on every backend; what was kept was written by SQLite.
+// TestSequences replays every sequence on every backend, and as JSON over HTTP; what was kept was written by SQLite.
 func TestSequences(t *testing.T) {
-	all := backends(t)
+	all := append(backends(t), overJSON())
 	if *update {
 		all = all[:1]
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net"
 	"net/http"
@@ -135,7 +136,7 @@ func (m *method) context(r *http.Request) context.Context {
 
 // body bounds what is read. The encoding of a body without frames is undone here, so that what
 // is too large in either form has the same answer.
-func (m *method) body(r *http.Request, out *response) *body {
+func (m *method) body(r *http.Request, out *response) io.ReadCloser {
 	refuse := func(err error) error {
 		if errors.Is(err, errOversized) {
 			out.failure = http.StatusRequestEntityTooLarge
@@ -152,7 +153,10 @@ func (m *method) body(r *http.Request, out *response) *body {
 		r.Header.Del("Content-Encoding")
 		f := &inflater{most: m.most, refuse: refuse}
 		_ = f.Reset(b)
-		return &body{ReadCloser: f, most: m.most, refuse: refuse}
+		return struct {
+			io.Reader
+			io.Closer
+		}{f, b}
 	}
 	return b
 }
