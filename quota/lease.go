@@ -108,3 +108,20 @@ type ReaperStore interface {
 	// payer comes back; 0 if nothing is expected. It makes retry_after honest (R29).
 	NextClose(ctx context.Context, payer string) (int64, error)
 }
+
+// RestoreStore is what a store needs after it was restored from a backup. Nodes that wrote to it
+// before hold amounts and have issued tokens that it does not know of.
+type RestoreStore interface {
+	// FenceAll declares every incarnation dead and fences every lane, in one transaction. Nothing
+	// of theirs is settled from an allotment afterwards: a commit that still comes is LATE, and so
+	// charged once (R15, R26); what they had set aside returns as soon as a node runs.
+	//
+	// Unless force is set it refuses with RESOURCE_IN_USE, naming nodes, while a lease runs: a
+	// node that goes on issuing would spend what has returned (I1). It may be repeated.
+	FenceAll(ctx context.Context, force bool) (Fenced, error)
+}
+
+// Fenced is what FenceAll did.
+type Fenced struct {
+	Incarnations, Lanes int // that were alive, that were open
+}

@@ -49,6 +49,8 @@ type cli struct {
 	Audit   auditCmd   `cmd:"" help:"Prove from a store alone that its books balance."`
 	Migrate migrateCmd `cmd:"" help:"Bring a store's schema to this program's."`
 	Bench   benchCmd   `cmd:"" help:"Measure this machine: Purser next to bare gRPC and to one transaction per request."`
+	Backup  backupCmd  `cmd:"" help:"Copy a SQLite store to a file, beside the node that runs on it."`
+	Fence   fenceCmd   `cmd:"" help:"Declare earlier nodes dead: the first thing to do after a restore."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

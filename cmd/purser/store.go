@@ -15,6 +15,7 @@ import (
 // openedStore is a store that knows whether one process owns it alone (R29).
 type openedStore interface {
 	quota.Store
+	quota.RestoreStore
 	Embedded() bool
 }
 

@@ -417,3 +417,33 @@ func benchmarkAppend(b *testing.B, n int) {
 
 func BenchmarkAppend1(b *testing.B)   { benchmarkAppend(b, 1) }
 func BenchmarkAppend256(b *testing.B) { benchmarkAppend(b, 256) }
+
+func TestBackupBesideTheWriter(t *testing.T) {
+	folder := t.TempDir()
+	path, copied := filepath.Join(folder, "store.db"), filepath.Join(folder, "copy.db")
+	w := open(t, options(path))
+	register(t, w)
+	if err := appendBatch(t, w, 1, records(1, 1)); err != nil {
+		t.Fatalf("Append = %v", err)
+	}
+	if err := Backup(t.Context(), path, copied); err != nil {
+		t.Fatalf("Backup = %v", err)
+	}
+	if err := appendBatch(t, w, 2, records(2, 1)); err != nil {
+		t.Fatalf("Append behind the backup = %v", err)
+	}
+	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the copy: %v, %v", info.Mode(), err)
+	}
+	if got := batches(t, open(t, options(copied))); got != 1 {
+		t.Errorf("the copy has %d batches, want 1", got)
+	}
+	refused(t, Backup(t.Context(), path, copied), quota.ReasonRequestInvalid, copied)
+	if got := batches(t, open(t, Options{Path: copied, ReadOnly: true})); got != 1 {
+		t.Errorf("behind a refused backup the copy has %d batches", got)
+	}
+	refused(t, Backup(t.Context(), filepath.Join(folder, "none.db"), filepath.Join(folder, "none.copy")), quota.ReasonStoreUnavailable, "none.db")
+	if _, err := os.Stat(filepath.Join(folder, "none.copy")); !os.IsNotExist(err) {
+		t.Errorf("a backup of nothing left a file: %v", err)
+	}
+}

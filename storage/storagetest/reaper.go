@@ -26,6 +26,8 @@ func reaperTests() []Test {
 		{"CloseBelievesNoProjection", reaperNoProjection},
 		{"ExpireGrants", reaperExpireGrants},
 		{"NextClose", reaperNextClose},
+		{"FenceAllRefusesTheLiving", restoreRefused},
+		{"FenceAllChargesLate", restoreLate},
 	}
 }
 
