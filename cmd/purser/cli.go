@@ -51,7 +51,8 @@ type cli struct {
 	Bench   benchCmd   `cmd:"" help:"Measure this machine: Purser next to bare gRPC and to one transaction per request."`
 	Backup  backupCmd  `cmd:"" help:"Copy a SQLite store to a file, beside the node that runs on it."`
 	Fence   fenceCmd   `cmd:"" help:"Declare earlier nodes dead: the first thing to do after a restore."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Health  healthCmd  `cmd:"" help:"Ask a node whether it is ready."`
+	Version versionCmd `cmd:"" help:"Print the version, and what it was built from."`
 }
 
 const description = `Purser decides, before GPU time is spent, whether a caller may use a feature and whether the account can pay for it.
