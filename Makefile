@@ -71,6 +71,10 @@ generated: $(TOOLS) $(RULES)
 bench: ## Run the benchmarks of the engine
 	go test -run '^$$' -bench . -benchmem ./quota/...
 
+.PHONY: dist
+dist: ## Build the released binaries, checksums and bills of materials into dist/
+	scripts/dist
+
 .PHONY: dev
 dev: ## Serve on loopback with a store in .tmp
 	@mkdir -p .tmp
