@@ -15,8 +15,13 @@ import (
 // openedStore is a store that knows whether one process owns it alone (R29).
 type openedStore interface {
 	quota.Store
-	quota.RestoreStore
 	Embedded() bool
+}
+
+// writableStore can be made safe after a restore, too.
+type writableStore interface {
+	openedStore
+	quota.RestoreStore
 }
 
 // storeURL says where a store is.
@@ -46,7 +51,7 @@ func (u storeURL) Validate() error {
 // open opens the store for a server. One that is empty is migrated; empty reports that. One
 // that is older, newer or somebody else's is refused. maxPages bounds an embedded store's file;
 // 0 = the disk does.
-func (u storeURL) open(ctx context.Context, log *slog.Logger, c clock, maxPages int64) (s openedStore, empty bool, err error) {
+func (u storeURL) open(ctx context.Context, log *slog.Logger, c clock, maxPages int64) (s writableStore, empty bool, err error) {
 	if path, ok := u.path(); ok {
 		empty, err := sqliteEmpty(path)
 		if err != nil {
