@@ -53,6 +53,7 @@ type Entitlement struct {
 	Feature string
 	Config  string // CONFIG: the value carried
 	Quotas  []Quota
+	Limits  Limits // of this feature alone
 }
 
 // Plan is one immutable published version of a plan.
@@ -62,6 +63,7 @@ type Plan struct {
 	DisplayName  string
 	RateCard     string // whose prices apply
 	Entitlements []Entitlement
+	Limits       Limits   // of all features together
 	Fallback     []string // a chain: who asks for one of them may be given one behind it
 	CreateTime   int64    // unix ns
 	Revision     int64

@@ -64,18 +64,18 @@ func (r DenialReason) String() string {
 
 // Level names the limit that a denial, warning or remainder is about.
 type Level struct {
-	Kind     PotKind // 0 = no pot: the account itself
+	Kind     PotKind // 0 = no pot: the account itself, or a rate or concurrency limit
 	Account  string  // whose limit
-	Limit    string  // budget or quota id; "" = the wallet
-	LabelKey string  // of a budget's selector
-	Selector string  // label value of a budget
+	Limit    string  // budget, quota or limit id; "" = the wallet
+	LabelKey string  // whose values are counted by themselves
+	Selector string  // label value
 	Unit     string  // UnitCredits or a meter
 }
 
 // Denial is a normal answer that says no.
 type Denial struct {
 	Reason    DenialReason
-	Transient bool // the amount exists, but is held or allotted elsewhere (R51)
+	Transient bool // the amount exists, but is held or allotted elsewhere (R51), or a limit comes free
 	Level     Level
 	Shortfall int64         // in Level.Unit
 	RetryIn   time.Duration // 0 = no advice; always set if Transient

@@ -35,6 +35,7 @@ func newStatusCollector(status func() authority.Status) *statusCollector {
 	add("purser_settlements_queued", "Settlements that are not durable yet.", func(s *authority.Status) float64 { return float64(s.Queued) })
 	add("purser_accounts_cached", "Accounts in memory.", func(s *authority.Status) float64 { return float64(s.Accounts) })
 	add("purser_allotments", "Allotments open here.", func(s *authority.Status) float64 { return float64(s.Allotments) })
+	add("purser_limiters", "Counters of rate and concurrency limits in memory.", func(s *authority.Status) float64 { return float64(s.Limiters) })
 	add("purser_free_micros", "Free in allotments of grants, in micros of a credit.", func(s *authority.Status) float64 { return float64(s.FreeMicros) })
 	add("purser_held_micros", "Held by reservations, in micros of a credit.", func(s *authority.Status) float64 { return float64(s.HeldMicros) })
 	return c

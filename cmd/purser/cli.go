@@ -185,6 +185,7 @@ type engine struct {
 	BatchRows       int `default:"${batch_rows}" help:"Most settlements in one flush."`
 	SettleQueue     int `default:"${settle_queue}" help:"Most settlements waiting in a lane."`
 	MaxReservations int `default:"${max_reservations}" help:"Most live reservations on this node."`
+	MaxLimiters     int `default:"${max_limiters}" help:"Most counters of rate and concurrency limits in memory."`
 	MaxPerPrincipal int `default:"${max_per_principal}" help:"Most live reservations of one principal on this node."`
 	MaxWaiters      int `default:"${max_waiters}" help:"Most requests waiting for one payer's draw."`
 	MaxAccounts     int `default:"${max_accounts}" help:"Most accounts kept in memory."`
@@ -199,7 +200,7 @@ func engineDefaults() kong.Vars {
 		"lease": d.Lease, "max_hold": d.MaxHold, "grace": d.Grace, "poll": d.Poll, "skew": d.Skew,
 		"idle_return": d.IdleReturn, "drain_for": d.DrainFor, "settle_timeout": d.SettleTimeout,
 		"shards": d.Shards, "batch_rows": d.BatchRows, "settle_queue": d.SettleQueue,
-		"max_reservations": d.MaxReservations, "max_per_principal": d.MaxPerPrincipal, "max_waiters": d.MaxWaiters,
+		"max_reservations": d.MaxReservations, "max_per_principal": d.MaxPerPrincipal, "max_limiters": d.MaxLimiters, "max_waiters": d.MaxWaiters,
 		"max_accounts": d.MaxAccounts, "max_keys": d.MaxKeys,
 	} {
 		vars[name] = fmt.Sprint(value)
@@ -217,7 +218,7 @@ func (s *engine) config(embedded bool) authority.Config {
 		Lease: s.Lease, MaxHold: s.MaxHold, Grace: s.Grace, Poll: s.Poll, Skew: s.Skew,
 		IdleReturn: s.IdleReturn, DrainFor: s.DrainFor, SettleTimeout: s.SettleTimeout,
 		Shards: s.Shards, Lanes: lanes, BatchRows: s.BatchRows, SettleQueue: s.SettleQueue,
-		MaxReservations: s.MaxReservations, MaxPerPrincipal: s.MaxPerPrincipal, MaxWaiters: s.MaxWaiters,
+		MaxReservations: s.MaxReservations, MaxPerPrincipal: s.MaxPerPrincipal, MaxLimiters: s.MaxLimiters, MaxWaiters: s.MaxWaiters,
 		MaxAccounts: s.MaxAccounts, MaxKeys: s.MaxKeys, Embedded: embedded,
 	}
 }

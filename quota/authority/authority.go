@@ -247,6 +247,7 @@ type Status struct {
 	FreeMicros   int64
 	HeldMicros   int64
 	Allotments   int
+	Limiters     int // counters of rate and concurrency limits
 }
 
 // Ready says why this node takes no new reservations: SHUTTING_DOWN while it drains,
@@ -274,6 +275,7 @@ func (a *Authority) Status() Status {
 			sh.mu.Unlock()
 			s.Reservations += st.Holds
 			s.Allotments += st.Allotments
+			s.Limiters += st.Limiters
 			s.FreeMicros += st.FreeMicros
 			s.HeldMicros += st.HeldMicros
 		}

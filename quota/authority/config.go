@@ -32,6 +32,7 @@ type Config struct {
 	SettleQueue     int // settlements waiting in a lane before new ones are refused
 	MaxReservations int // live, on this node
 	MaxPerPrincipal int // live, of one principal, on this node
+	MaxLimiters     int // counters of rate and concurrency limits, on this node
 	MaxWaiters      int // requests waiting for one payer's draw
 	MaxAccounts     int // cached profiles
 	MaxKeys         int // cached API keys
@@ -47,7 +48,7 @@ func DefaultConfig() Config {
 		Poll: 500 * time.Millisecond, Skew: 500 * time.Millisecond,
 		IdleReturn: 30 * time.Second, DrainFor: 20 * time.Second, SettleTimeout: 10 * time.Second,
 		Shards: 16, Lanes: 1, BatchRows: 512, SettleQueue: 65_536,
-		MaxReservations: 1_000_000, MaxPerPrincipal: 1_000_000, MaxWaiters: 1024,
+		MaxReservations: 1_000_000, MaxPerPrincipal: 1_000_000, MaxLimiters: 250_000, MaxWaiters: 1024,
 		MaxAccounts: 100_000, MaxKeys: 10_000,
 	}
 }
@@ -79,6 +80,7 @@ func (c Config) Validate() error {
 	count("settle queue", c.SettleQueue, 1, 1<<22)
 	count("max reservations", c.MaxReservations, 1, 1<<26)
 	count("max per principal", c.MaxPerPrincipal, 1, 1<<26)
+	count("max limiters", c.MaxLimiters, 1, 1<<24)
 	count("max waiters", c.MaxWaiters, 1, 1<<20)
 	count("max accounts", c.MaxAccounts, 1, 1<<24)
 	count("max keys", c.MaxKeys, 1, 1<<24)

@@ -14,7 +14,7 @@ func (a *Authority) denied(ctx context.Context, r *quota.Request, c *call, d *qu
 		d.Denial = c.res.Denial // the first choice's reason stands
 	}
 	d.Warnings = append(d.Warnings, c.res.Warnings...)
-	if d.Denial.Transient {
+	if d.Denial.Transient && d.Denial.RetryIn == 0 { // a limit knows by itself
 		d.Denial.RetryIn = a.comesBack(ctx, c.req.Payer)
 	}
 }

@@ -136,7 +136,7 @@ func (n *node) catalogue() {
 	n.t.Helper()
 	ctx, s := n.t.Context(), n.store
 	meters := []string{"input_tokens", "output_tokens"}
-	for _, id := range []string{"chat", "small", "unpriced", "counted"} {
+	for _, id := range []string{"chat", "small", "unpriced", "counted", "streamed", "hurried"} {
 		must(n.t, 0, second(s.CreateFeature(ctx, mutation(), authz.Feature{ID: id, Kind: authz.FeatureMetered, Meters: meters})))
 	}
 	must(n.t, 0, second(s.CreateFeature(ctx, mutation(), authz.Feature{ID: "forbidden", Kind: authz.FeatureMetered, Meters: meters})))
@@ -147,10 +147,17 @@ func (n *node) catalogue() {
 		price("chat", "input_tokens", 1e6), price("chat", "output_tokens", 3e6),
 		price("small", "input_tokens", 1e5), price("small", "output_tokens", 3e5),
 		price("counted", "input_tokens", 1e6), price("counted", "output_tokens", 3e6),
+		price("streamed", "input_tokens", 1e6), price("streamed", "output_tokens", 3e6),
+		price("hurried", "input_tokens", 1e6), price("hurried", "output_tokens", 3e6),
 	}})))
 	must(n.t, 0, second(s.PublishPlan(ctx, mutation(), authz.Plan{ID: "pro", RateCard: "standard", Fallback: []string{"chat", "small"},
 		Entitlements: []authz.Entitlement{{Feature: "chat"}, {Feature: "small"}, {Feature: "unpriced"},
-			{Feature: "counted", Quotas: []authz.Quota{{ID: "counted-day", Meter: "requests", Limit: 2, Window: window.Day}}}}})))
+			{Feature: "counted", Quotas: []authz.Quota{{ID: "counted-day", Meter: "requests", Limit: 2, Window: window.Day}}},
+			{Feature: "streamed", Quotas: []authz.Quota{{ID: "streamed-day", Meter: "requests", Limit: 1, Window: window.Day}},
+				Limits: authz.Limits{Concurrency: []authz.Concurrency{{ID: "streams", Limit: 1}}}},
+			{Feature: "hurried", Quotas: []authz.Quota{{ID: "hurried-day", Meter: "requests", Limit: 1, Window: window.Day}},
+				Limits: authz.Limits{Rates: []authz.Rate{{ID: "rph", Meter: "requests", Limit: 1, Per: time.Hour}},
+					Concurrency: []authz.Concurrency{{ID: "streams", Limit: 1}}}}}})))
 	must(n.t, 0, n.Refresh(ctx))
 }
 

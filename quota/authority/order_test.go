@@ -2,6 +2,7 @@ package authority_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
@@ -32,6 +33,10 @@ func TestDecisionOrder(t *testing.T) {
 	for range 2 {
 		n.commit(n.granted(free).Token, 0, 0)
 	}
+	// One live reservation each uses up all limits of these.
+	for _, f := range []string{"streamed", "hurried"} {
+		n.granted(&quota.Request{Account: "team", Candidates: []string{f}, TTL: 2 * time.Second})
+	}
 	replayed := chat("rich", 100, 100)
 	replayed.Key = "once"
 	first := n.granted(replayed)
@@ -57,6 +62,8 @@ func TestDecisionOrder(t *testing.T) {
 		{ask("capped", "chat"), quota.DeniedBudget, "capped/inner"},
 		{ask("team", "chat"), quota.DeniedBudget, "org/outer"},
 		{ask("team", "counted"), quota.DeniedQuota, "team/counted-day"},
+		{ask("team", "streamed"), quota.DeniedConcurrency, "team/streams"},
+		{ask("team", "hurried"), quota.DeniedRate, "team/rph"},
 		{ask("team", "unpriced"), quota.DeniedNoPrice, "/"},
 		{ask("team", "forbidden"), quota.DeniedNotEntitled, "/"},
 		{ask("team", "nonsense"), quota.DeniedFeatureUnknown, "/"},

@@ -166,7 +166,7 @@ func (a *Authority) decide(ctx context.Context, e *engine, now int64, acc *accou
 	case w != nil:
 		return true, a.await(ctx, w, acc)
 	case status == escrow.Overloaded:
-		return false, overloaded("this node keeps as many live reservations as it may")
+		return false, overloaded("this node keeps as many live reservations, or counters of rate and concurrency limits, as it may")
 	case status == escrow.KeyReused:
 		return false, &quota.Error{Reason: quota.ReasonIdempotencyKeyReused, NotApplied: true,
 			Message: "this idempotency key was used for a request with other content; use a new key"}

@@ -90,6 +90,7 @@ func (a *Authority) candidate(now int64, cat *quota.Catalogue, plan *authz.Plan,
 		return err
 	}
 	b := claims{candidate: k, call: c, acc: acc, now: now, feature: feature}
+	b.limits(plan, entitlement)
 	for i := range entitlement.Quotas {
 		b.quota(&entitlement.Quotas[i])
 	}
@@ -118,7 +119,7 @@ func nextCandidate(r *escrow.Request) *candidate {
 	}
 	k := &r.Candidates[n]
 	k.Meters, k.Rates, k.Want, k.Min = k.Meters[:0], k.Rates[:0], k.Want[:0], k.Min[:0]
-	k.Flexible, k.Claims = k.Flexible[:0], k.Claims[:0]
+	k.Flexible, k.Limits, k.Claims = k.Flexible[:0], k.Limits[:0], k.Claims[:0]
 	return (*candidate)(k)
 }
 

@@ -1,6 +1,7 @@
 package escrow
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/purser-io/purser/quota"
@@ -36,6 +37,7 @@ type Candidate struct {
 	Rates        []pricing.Rate
 	Want, Min    []int64
 	Flexible     []bool
+	Limits       []Limit // rates, then concurrency
 	Claims       []Claim
 }
 
@@ -92,6 +94,9 @@ type Result struct {
 	lacking []lack
 	fits    []fit
 	try     []int64
+	limits  []*limiter // of the candidate; nil = nothing was taken of it yet
+	want    []int64    // what the rates allow of what is wanted
+	allowed []int64
 }
 
 type lack struct {
@@ -153,6 +158,9 @@ func (s *Shard) try(now int64, r *Request, index int, quote bool, out *Result) S
 	k := &r.Candidates[index]
 	out.Candidate = index
 	s.measure(now, k, quote, out)
+	if st := s.within(now, k, quote, out); st != Granted {
+		return st
+	}
 	if !quote && !r.Final && s.lacks(now, k, out) {
 		return Short
 	}
@@ -196,7 +204,7 @@ func (s *Shard) lacks(now int64, k *Candidate, out *Result) bool {
 	out.lacking = out.lacking[:0]
 	for i := range out.fits {
 		f := &out.fits[i]
-		need, ok := k.amount(&k.Claims[i], k.Want)
+		need, ok := k.amount(&k.Claims[i], out.want)
 		if !ok {
 			need = quota.Never
 		}
@@ -232,9 +240,9 @@ func (k *Candidate) least(c *Claim, out *Result) int64 {
 // shrink finds the largest quantities that all pools can pay (R42): out.Quantity. It returns
 // the first claim whose minimum does not fit, or -1.
 func (s *Shard) shrink(k *Candidate, out *Result) int {
-	out.Quantity = append(out.Quantity[:0], k.Want...)
-	out.try = append(out.try[:0], k.Want...)
-	out.Partial = false
+	out.Quantity = append(out.Quantity[:0], out.want...)
+	out.try = append(out.try[:0], out.want...)
+	out.Partial = !slices.Equal(out.want, k.Want)
 	q := out.Quantity
 	for i := range out.fits {
 		c, f := &k.Claims[i], &out.fits[i]
@@ -277,25 +285,25 @@ func (s *Shard) deny(now int64, k *Candidate, i int, out *Result) {
 	d.Shortfall = max(need-f.usable-f.undrawn, 0)
 	unspent := f.pool.out() + f.pool.heldAll() + f.pool.freeAll() + f.pool.left()
 	d.Transient = unspent >= need
-	d.Affordable = affordable(k, c, f.usable+f.undrawn)
+	d.Affordable = affordable(k, c, out.want, f.usable+f.undrawn)
 	if !d.Transient && c.Kind != quota.PotWallet && c.Window.End != quota.Never {
 		d.RetryIn = durationUntil(now, c.Window.End)
 	}
 }
 
 // affordable is what the flexible meters could have, their minimum put aside.
-func affordable(k *Candidate, c *Claim, usable int64) []quota.Quantity {
+func affordable(k *Candidate, c *Claim, want []int64, usable int64) []quota.Quantity {
 	if usable <= 0 {
 		return nil
 	}
-	none, fits := make([]int64, len(k.Want)), make([]int64, len(k.Want))
+	none, fits := make([]int64, len(want)), make([]int64, len(want))
 	if c.Meter >= 0 {
 		if !k.Flexible[c.Meter] {
 			return nil
 		}
 		return []quota.Quantity{{Meter: k.Meters[c.Meter], Quantity: usable}}
 	}
-	if !pricing.Fit(k.Rates, k.Want, none, k.Flexible, usable, fits) {
+	if !pricing.Fit(k.Rates, want, none, k.Flexible, usable, fits) {
 		return nil
 	}
 	var out []quota.Quantity
@@ -337,7 +345,7 @@ func (s *Shard) remark(now int64, k *Candidate, out *Result) {
 		if c.Kind == quota.PotWallet {
 			out.Held = f.need
 		}
-		want, ok := k.amount(c, k.Want)
+		want, ok := k.amount(c, out.want)
 		limiting := !ok || want > f.usable
 		if limiting && f.pool.left() == 0 && f.pool.out() == 0 && f.pool.usable(now, -1) == f.usable { // else parts were short (R24)
 			out.Exhausted = true
@@ -366,6 +374,7 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 			s.askAhead(out.payer, f.pool)
 		}
 	}
+	s.takeLimits(now, k, h, out)
 	if h.counter != nil {
 		h.counter.Add(1)
 	}

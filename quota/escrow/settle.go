@@ -49,6 +49,7 @@ func (s *Shard) Settle(now int64, rec quota.Record, reply any) (SettleStatus, *P
 	p.Record.ReservedAt, p.Record.ExpiresAt = h.reserved, h.expires
 	p.charge(now)
 	h.settling = p
+	s.leaveLimits(now, h, &p.Record)
 	return Enqueue, p
 }
 
@@ -178,6 +179,7 @@ func (s *Shard) Noted(e *quota.Entry) {
 	}
 	entry := *e
 	entry.Parts = append([]token.Part(nil), e.Parts...)
+	s.leaveLimitsTo(h, e)
 	s.foreign(h, &entry)
 }
 
@@ -192,6 +194,7 @@ func (s *Shard) Tick(now int64) []*Pending {
 		s.ticked = now
 		s.dropEmpty(now)
 	}
+	s.forgetLimiters(now, s.cfg.IdleReturn, 1024)
 	var out []*Pending
 	s.scratch = s.expiry.due(now, s.scratch[:0])
 	for _, id := range s.scratch {

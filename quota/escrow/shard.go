@@ -23,6 +23,8 @@ type Config struct {
 	DryFor     int64 // ns: how long an empty pot is not asked again
 	IdleReturn int64 // ns without a request after which a pool's free amounts go home
 	MaxHolds   int   // live reservations
+	// MaxLimiters bounds the counters of rate and concurrency limits.
+	MaxLimiters int
 }
 
 // Shard keeps the allotments and holds of some payers. It is not safe for concurrent use.
@@ -50,6 +52,11 @@ type Shard struct {
 	keyEnd  wheel
 	spareK  []*keyEntry
 
+	byLimit     map[LimitKey]*limiter
+	limiters    []*limiter // for walks
+	limiterWalk int
+	spareL      []*limiter
+
 	ahead   []*payer // asked for a draw ahead of need
 	scratch []uint64
 	ticked  int64
@@ -63,7 +70,7 @@ func NewShard(cfg Config, lane quota.LaneID, index int, seed [32]byte, now int64
 		payers: make(map[string]*payer), pools: make(map[poolKey]*pool),
 		byNo:  make(map[quota.AllotmentNo]*allotment),
 		holds: make(map[uint64]*hold), random: rand.NewChaCha8(seed),
-		keys: make(map[KeyHash]*keyEntry), keyIDs: make(map[uint64]KeyHash),
+		keys: make(map[KeyHash]*keyEntry), keyIDs: make(map[uint64]KeyHash), byLimit: make(map[LimitKey]*limiter),
 		expiry: newWheel(now, cfg.MaxTTL+cfg.Grace), keyEnd: newWheel(now, 2*cfg.MaxTTL),
 		ticked: now,
 	}
@@ -88,6 +95,7 @@ type hold struct {
 	slots    []slot
 	parts    []part // of all slots, in slot order
 	settling *Pending
+	uses     []use // of rate and concurrency limits, until it is settled
 	who      identity
 
 	slotArray [4]slot
@@ -131,8 +139,8 @@ func (s *Shard) drop(h *hold) {
 	if h.counter != nil {
 		h.counter.Add(-1)
 	}
-	slots, parts := h.slots[:0], h.parts[:0]
-	*h = hold{slots: slots, parts: parts}
+	slots, parts, uses := h.slots[:0], h.parts[:0], h.uses[:0]
+	*h = hold{slots: slots, parts: parts, uses: uses}
 	if len(s.spare) < 4096 {
 		s.spare = append(s.spare, h)
 	}
@@ -220,12 +228,13 @@ func (s *Shard) Wallet(payer string) Totals {
 // Stats sums up the shard for metrics: one walk over its pools.
 type Stats struct {
 	Holds, Pools, Allotments, Keys int
+	Limiters                       int   // counters of rate and concurrency limits
 	FreeMicros, HeldMicros         int64 // of wallets
 }
 
 // Stats sums up the shard.
 func (s *Shard) Stats() Stats {
-	st := Stats{Holds: len(s.holds), Pools: len(s.order), Allotments: len(s.byNo), Keys: len(s.keys)}
+	st := Stats{Holds: len(s.holds), Pools: len(s.order), Allotments: len(s.byNo), Keys: len(s.keys), Limiters: len(s.limiters)}
 	for _, p := range s.order {
 		if p.key.kind == quota.PotWallet {
 			st.FreeMicros += p.freeAll()

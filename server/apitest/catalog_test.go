@@ -1,6 +1,8 @@
 package apitest
 
 import (
+	"time"
+
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -86,6 +88,22 @@ func plansAndRateCards(c *conversation) {
 	call(c, asAdmin, c.catalog.PublishPlanVersion, quotas("requests", "monthly"))
 	call(c, asAdmin, c.catalog.PublishPlanVersion, quotas("output_tokens", "monthly-tokens"))
 	call(c, asAdmin, c.catalog.PublishPlanVersion, &purserv1.PublishPlanVersionRequest{Plan: "free"})
+	c.say("rates count meters that exist, over a second to an hour; each limit id is there once")
+	limits := func(r *purserv1.RateLimit, more ...*purserv1.ConcurrencyLimit) *purserv1.PublishPlanVersionRequest {
+		return &purserv1.PublishPlanVersionRequest{Plan: "free", Rates: []*purserv1.RateLimit{r}, Concurrency: more,
+			Entitlements: []*purserv1.Entitlement{{Feature: "small"}}}
+	}
+	call(c, asAdmin, c.catalog.PublishPlanVersion, limits(rate("images", "images", 1, time.Minute)))
+	call(c, asAdmin, c.catalog.PublishPlanVersion, limits(rate("rpm", "requests", 0, time.Minute)))
+	call(c, asAdmin, c.catalog.PublishPlanVersion, limits(rate("rpm", "requests", 1, 2*time.Hour)))
+	call(c, asAdmin, c.catalog.PublishPlanVersion, limits(&purserv1.RateLimit{Id: "rpm", Meter: "requests", Limit: 1}))
+	call(c, asAdmin, c.catalog.PublishPlanVersion, limits(rate("rpm", "requests", 60, time.Minute), &purserv1.ConcurrencyLimit{Id: "rpm", Limit: 1}))
+	call(c, asAdmin, c.catalog.PublishPlanVersion, limits(rate("rpm", "requests", 60, time.Minute), &purserv1.ConcurrencyLimit{Id: "streams", Limit: 1_000_001}))
+	call(c, asAdmin, c.catalog.PublishPlanVersion, limits(rate("rpm", "requests", 60, time.Minute), &purserv1.ConcurrencyLimit{Id: "streams", Limit: 4, LabelKey: "User"}))
+	full := limits(rate("rpm", "requests", 60, time.Minute), &purserv1.ConcurrencyLimit{Id: "streams", Limit: 4, LabelKey: "user"})
+	full.Entitlements[0].Rates = []*purserv1.RateLimit{rate("rpm", "output_tokens", 1000, time.Second)}
+	full.Entitlements[0].Rates[0].Burst = 5000
+	call(c, asAdmin, c.catalog.PublishPlanVersion, full)
 	c.say("versions never change")
 	call(c, asViewer, c.catalog.GetPlan, &purserv1.GetPlanRequest{Plan: "pro"})
 	call(c, asViewer, c.catalog.GetPlanVersion, &purserv1.GetPlanVersionRequest{Plan: "pro", Version: 1})

@@ -100,6 +100,9 @@ func (r *renderer) known(m proto.Message, f protoreflect.FieldDescriptor) (strin
 		}
 		return m.AsTime().Format(time.RFC3339), true
 	case *durationpb.Duration:
+		if f.FullName() == "purser.v1.RateLimit.per" {
+			return m.AsDuration().String(), true
+		}
 		return wait(m.AsDuration()), true
 	}
 	return "", false

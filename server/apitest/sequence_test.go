@@ -42,6 +42,7 @@ func sequences() []sequence {
 		{"idempotency_keys", idempotencyKeys},
 		{"partial_and_fallback", partialAndFallback},
 		{"denials", denials},
+		{"rates_and_concurrency", ratesAndConcurrency},
 		{"over_commit", overCommit},
 		{"late_commit", lateCommit},
 		{"suspend_and_resume", suspendAndResume},

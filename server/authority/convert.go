@@ -194,6 +194,10 @@ func toAPIDenial(r *quota.Request, d *quota.Denial) *purserv1.Denial {
 		if d.Subject != "" {
 			out.Unit = d.Subject
 		}
+	case quota.DeniedRate:
+		out.Level.Kind = purserv1.LevelKind_LEVEL_KIND_RATE
+	case quota.DeniedConcurrency:
+		out.Level.Kind = purserv1.LevelKind_LEVEL_KIND_CONCURRENCY
 	}
 	if out.Level.Account == "" {
 		out.Level.Account = r.Account
@@ -211,7 +215,7 @@ func toAPIDenial(r *quota.Request, d *quota.Denial) *purserv1.Denial {
 	return out
 }
 
-// toAPILevel: the kinds have the same numbers.
+// toAPILevel: the kinds of pots have the same numbers.
 func toAPILevel(l *quota.Level) *purserv1.Level {
 	return &purserv1.Level{Kind: purserv1.LevelKind(l.Kind), Account: l.Account, Limit: l.Limit,
 		LabelKey: l.LabelKey, LabelValue: l.Selector}
@@ -232,14 +236,19 @@ func words(d *purserv1.Denial) string {
 		said = fmt.Sprintf("the plan of account %s does not include feature %s", account, d.GetFeature())
 	case quota.DeniedNoPrice:
 		said = fmt.Sprintf("meter %s of feature %s has no price", unit, d.GetFeature())
+	case quota.DeniedRate:
+		said = fmt.Sprintf("rate limit %s of account %s is reached", limit, account)
+		if d.GetKind() == purserv1.DenialKind_DENIAL_KIND_FIRM {
+			said = fmt.Sprintf("the request asks for more %s than rate limit %s of account %s lets through at once", unit, limit, account)
+		}
+	case quota.DeniedConcurrency:
+		said = fmt.Sprintf("account %s has as many live reservations as limit %s allows", account, limit)
 	case quota.DeniedQuota:
 		said = fmt.Sprintf("quota %s of account %s is used up", limit, account)
 	case quota.DeniedBudget:
 		said = fmt.Sprintf("budget %s of account %s is used up", limit, account)
 	case quota.DeniedCredits:
 		said = fmt.Sprintf("account %s has not enough credits", account)
-	default:
-		said = "too much at a time for feature " + d.GetFeature()
 	}
 	if wait := d.GetRetryAfter().AsDuration(); wait > 0 {
 		said += fmt.Sprintf("; try again in %v", wait.Round(time.Millisecond))

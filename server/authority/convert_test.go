@@ -64,6 +64,7 @@ func TestReservationToAPI(t *testing.T) {
 
 func TestDenialToAPI(t *testing.T) {
 	budget := quota.Level{Kind: quota.PotBudget, LabelKey: "team", Account: "acme", Limit: "team-daily", Selector: "search"}
+	rpm := quota.Level{Account: "acme", Limit: "rpm", Unit: "requests"}
 	cases := []struct {
 		denial                        quota.Denial
 		kind                          purserv1.DenialKind
@@ -75,8 +76,13 @@ func TestDenialToAPI(t *testing.T) {
 		{quota.Denial{Reason: quota.DeniedFeatureUnknown, Subject: "lrage"}, 1, 0, "lrage", "acme", "", "feature lrage does not exist"},
 		{quota.Denial{Reason: quota.DeniedNotEntitled}, 1, 0, "large", "acme", "", "the plan of account acme does not include feature large"},
 		{quota.Denial{Reason: quota.DeniedNoPrice, Subject: "out"}, 1, 0, "large", "acme", "out", "meter out of feature large has no price"},
-		{quota.Denial{Reason: quota.DeniedRate, RetryIn: time.Second, Transient: true}, 2, 0, "large", "acme", "",
-			"too much at a time for feature large; try again in 1s"},
+		{quota.Denial{Reason: quota.DeniedRate, Level: rpm, RetryIn: time.Second, Transient: true}, 2, purserv1.LevelKind_LEVEL_KIND_RATE,
+			"large", "acme", "requests", "rate limit rpm of account acme is reached; try again in 1s"},
+		{quota.Denial{Reason: quota.DeniedRate, Level: rpm}, 1, purserv1.LevelKind_LEVEL_KIND_RATE, "large", "acme", "requests",
+			"the request asks for more requests than rate limit rpm of account acme lets through at once"},
+		{quota.Denial{Reason: quota.DeniedConcurrency, Level: rpm, RetryIn: time.Second, Transient: true}, 2,
+			purserv1.LevelKind_LEVEL_KIND_CONCURRENCY, "large", "acme", "requests",
+			"account acme has as many live reservations as limit rpm allows; try again in 1s"},
 		{quota.Denial{Reason: quota.DeniedQuota, Level: quota.Level{Kind: quota.PotQuota, Account: "acme", Limit: "daily", Unit: "requests"}, RetryIn: 90 * time.Minute},
 			1, purserv1.LevelKind_LEVEL_KIND_QUOTA, "large", "acme", "requests", "quota daily of account acme is used up; try again in 1h30m0s"},
 		{quota.Denial{Reason: quota.DeniedBudget, Level: budget}, 1, purserv1.LevelKind_LEVEL_KIND_BUDGET, "large", "acme", "",

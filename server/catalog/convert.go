@@ -34,9 +34,16 @@ func toAPIFeature(f *authz.Feature) *purserv1.Feature {
 // rules do not: a quota's counter is named by its id alone.
 func fromAPIPublishPlanVersion(req *purserv1.PublishPlanVersionRequest) (authz.Plan, error) {
 	p := authz.Plan{ID: req.GetPlan(), DisplayName: req.GetDisplayName(), RateCard: req.GetRateCard(), Fallback: req.GetFallback()}
+	var err error
+	if p.Limits, err = fromAPILimits("", req); err != nil {
+		return p, err
+	}
 	used := make(map[string]struct{})
 	for i, e := range req.GetEntitlements() {
 		out := authz.Entitlement{Feature: e.GetFeature(), Config: e.GetConfigValue()}
+		if out.Limits, err = fromAPILimits(fmt.Sprintf("entitlements[%d].", i), e); err != nil {
+			return p, err
+		}
 		for j, q := range e.GetQuotas() {
 			if _, twice := used[q.GetId()]; twice {
 				return p, grpcerr.Invalid(quota.ReasonRequestInvalid, grpcerr.Violation{
@@ -57,11 +64,12 @@ func fromAPIPublishPlanVersion(req *purserv1.PublishPlanVersionRequest) (authz.P
 func toAPIPlanVersion(p *authz.Plan) *purserv1.PlanVersion {
 	out := &purserv1.PlanVersion{
 		Plan: p.ID, Version: p.Version, DisplayName: p.DisplayName, Fallback: p.Fallback, RateCard: p.RateCard,
-		CreateTime: admin.Time(p.CreateTime),
+		CreateTime: admin.Time(p.CreateTime), Rates: toAPIRates(p.Limits.Rates), Concurrency: toAPIConcurrency(p.Limits.Concurrency),
 	}
 	for i := range p.Entitlements {
 		e := &p.Entitlements[i]
-		entitlement := &purserv1.Entitlement{Feature: e.Feature, ConfigValue: e.Config}
+		entitlement := &purserv1.Entitlement{Feature: e.Feature, ConfigValue: e.Config,
+			Rates: toAPIRates(e.Limits.Rates), Concurrency: toAPIConcurrency(e.Limits.Concurrency)}
 		for _, q := range e.Quotas {
 			entitlement.Quotas = append(entitlement.Quotas, &purserv1.Quota{
 				Id: q.ID, Meter: q.Meter, Limit: q.Limit, Window: purserv1.Window(q.Window),

@@ -25,7 +25,7 @@ const (
 	versionTable = "purser_schema"
 	// initialVersion is the last migration of the first schema. A database below it was
 	// left, or is being made, by a first migration: it has no data, so it counts as empty.
-	initialVersion = 28
+	initialVersion = 29
 	// migrateTries bounds the attempts of a migration that another process runs as well.
 	migrateTries = 20
 )

@@ -18,7 +18,7 @@ const (
 	listFeaturesSQL = `SELECT id, kind, display_name, description, meters, create_time, revision
 FROM features ORDER BY id`
 
-	listPlansSQL = `SELECT id, version, display_name, rate_card, entitlements, fallback, create_time, revision
+	listPlansSQL = `SELECT id, version, display_name, rate_card, entitlements, limits, fallback, create_time, revision
 FROM plans ORDER BY id, version`
 
 	listRateCardsSQL = `SELECT id, version, price_version, effective_time, prices, create_time, revision
@@ -34,8 +34,8 @@ WHERE id = $1`
 
 	latestPlanSQL = `SELECT COALESCE(MAX(version), 0) FROM plans WHERE id = $1`
 
-	insertPlanSQL = `INSERT INTO plans (id, version, display_name, rate_card, entitlements, fallback, create_time, revision)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	insertPlanSQL = `INSERT INTO plans (id, version, display_name, rate_card, entitlements, limits, fallback, create_time, revision)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 
 	latestRateCardSQL = `SELECT COALESCE(MAX(version), 0) FROM rate_cards WHERE id = $1`
 
@@ -145,6 +145,9 @@ func planUses(p *authz.Plan, feature, meter string) bool {
 	e, ok := p.Entitlement(feature)
 	if !ok || meter == "" {
 		return ok
+	}
+	if e.Limits.Uses(meter) || p.Limits.Uses(meter) {
+		return true
 	}
 	return slices.ContainsFunc(e.Quotas, func(q authz.Quota) bool { return q.Meter == meter })
 }
@@ -283,6 +286,22 @@ func (s *snapshot) checkPlan(p *authz.Plan) error {
 				return err
 			}
 		}
+		for _, r := range e.Limits.Rates {
+			if err := s.meter(e.Feature, r.Meter); err != nil {
+				return err
+			}
+		}
+	}
+	return s.checkRates(p)
+}
+
+// checkRates: what all features are counted in together, one of them at least has to have.
+func (s *snapshot) checkRates(p *authz.Plan) error {
+	for _, r := range p.Limits.Rates {
+		has := func(e authz.Entitlement) bool { return s.meter(e.Feature, r.Meter) == nil }
+		if r.Meter != authz.MeterRequests && !slices.ContainsFunc(p.Entitlements, has) {
+			return quota.Errorf(quota.ReasonUnitUnknown, "no feature of the plan has the meter "+quoted(r.Meter)+" of rate "+quoted(r.ID))
+		}
 	}
 	return nil
 }
@@ -292,12 +311,16 @@ func (a *adminTx) insertPlan(p *authz.Plan) error {
 	if err != nil {
 		return err
 	}
+	limits, err := asJSON(toLimits(&p.Limits))
+	if err != nil {
+		return err
+	}
 	fallback, err := asJSON(p.Fallback)
 	if err != nil {
 		return err
 	}
 	return a.insert("plan", p.ID, insertPlanSQL, p.ID, p.Version, p.DisplayName, p.RateCard,
-		entitlements, fallback, p.CreateTime, p.Revision)
+		entitlements, limits, fallback, p.CreateTime, p.Revision)
 }
 
 // PublishRateCard see [quota.CatalogueStore].
@@ -343,11 +366,16 @@ func scanFeature(r Rows) (f authz.Feature, err error) {
 }
 
 func scanPlan(r Rows) (p authz.Plan, err error) {
-	var entitlements, fallback string
-	err = r.Scan(&p.ID, &p.Version, &p.DisplayName, &p.RateCard, &entitlements, &fallback, &p.CreateTime, &p.Revision)
+	var entitlements, limits, fallback string
+	err = r.Scan(&p.ID, &p.Version, &p.DisplayName, &p.RateCard, &entitlements, &limits, &fallback, &p.CreateTime, &p.Revision)
 	if err != nil {
 		return p, err
 	}
+	var shared limitRows
+	if err := json.Unmarshal([]byte(limits), &shared); err != nil {
+		return p, err
+	}
+	p.Limits = fromLimits(shared)
 	var rows []entitlementRow
 	if err := json.Unmarshal([]byte(entitlements), &rows); err != nil {
 		return p, err
@@ -376,6 +404,7 @@ type (
 		Feature string     `json:"feature"`
 		Config  string     `json:"config,omitempty"`
 		Quotas  []quotaRow `json:"quotas,omitempty"`
+		limitRows
 	}
 	quotaRow struct {
 		ID     string `json:"id"`
@@ -394,7 +423,7 @@ type (
 func toEntitlements(es []authz.Entitlement) []entitlementRow {
 	rows := make([]entitlementRow, len(es))
 	for i := range es {
-		rows[i] = entitlementRow{Feature: es[i].Feature, Config: es[i].Config}
+		rows[i] = entitlementRow{Feature: es[i].Feature, Config: es[i].Config, limitRows: toLimits(&es[i].Limits)}
 		for _, q := range es[i].Quotas {
 			rows[i].Quotas = append(rows[i].Quotas, quotaRow{ID: q.ID, Meter: q.Meter, Limit: q.Limit, Window: uint8(q.Window)})
 		}
@@ -405,7 +434,7 @@ func toEntitlements(es []authz.Entitlement) []entitlementRow {
 func fromEntitlements(rows []entitlementRow) []authz.Entitlement {
 	var es []authz.Entitlement
 	for _, r := range rows {
-		e := authz.Entitlement{Feature: r.Feature, Config: r.Config}
+		e := authz.Entitlement{Feature: r.Feature, Config: r.Config, Limits: fromLimits(r.limitRows)}
 		for _, q := range r.Quotas {
 			e.Quotas = append(e.Quotas, authz.Quota{ID: q.ID, Meter: q.Meter, Limit: q.Limit, Window: window.Kind(q.Window)})
 		}

@@ -1,6 +1,8 @@
 package storagetest
 
 import (
+	"time"
+
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/pricing"
@@ -93,12 +95,21 @@ func catalogueInUse(e *Env) {
 	e.feature("planned")
 	e.feature("fallback")
 	e.feature("free")
+	limited := e.feature("limited", "images")
+	shared := e.feature("shared", "audio_seconds")
 	card := e.rateCard("standard", quota.Price{Feature: "priced", Meter: "images", Rate: pricing.Rate{PriceMicros: 1, Per: 1}})
 	e.plan(authz.Plan{ID: "basic", RateCard: card.ID, Entitlements: []authz.Entitlement{{Feature: "planned"}}, Fallback: []string{"fallback"}})
 	for _, id := range []string{"priced", "planned", "fallback"} {
 		e.refused(e.Store.DeleteFeature(e.ctx, e.mutation(), id, 0), quota.ReasonResourceInUse)
 	}
 	e.must(e.Store.DeleteFeature(e.ctx, e.mutation(), "free", 0))
+	e.plan(authz.Plan{ID: "limits", Entitlements: []authz.Entitlement{{Feature: "limited", Limits: rateOf("images")}, {Feature: "shared"}},
+		Limits: rateOf("audio_seconds")})
+	for _, f := range []authz.Feature{limited, shared} {
+		f.Meters = nil // which a rate counts
+		_, err := e.Store.UpdateFeature(e.ctx, e.mutation(), f, 0)
+		e.refused(err, quota.ReasonResourceInUse)
+	}
 }
 
 func cataloguePlans(e *Env) {
@@ -106,7 +117,10 @@ func cataloguePlans(e *Env) {
 	e.rateCard("standard", quota.Price{Feature: "chat", Meter: "output_tokens", Rate: pricing.Rate{PriceMicros: 3, Per: 1000}})
 	p := authz.Plan{ID: "basic", DisplayName: "Basic", RateCard: "standard", Fallback: []string{"chat"},
 		Entitlements: []authz.Entitlement{{Feature: "chat", Config: "{\"a\":1}",
-			Quotas: []authz.Quota{{ID: "monthly", Meter: "output_tokens", Limit: 1 << 40, Window: window.Month}}}}}
+			Quotas: []authz.Quota{{ID: "monthly", Meter: "output_tokens", Limit: 1 << 40, Window: window.Month}},
+			Limits: authz.Limits{Rates: []authz.Rate{{ID: "tpm", Meter: "output_tokens", Limit: 1 << 50, Per: time.Minute, Burst: 1, LabelKey: "user"}}}}},
+		Limits: authz.Limits{Rates: []authz.Rate{{ID: "rps", Meter: authz.MeterRequests, Limit: 1, Per: time.Hour}},
+			Concurrency: []authz.Concurrency{{ID: "streams", Limit: 7}, {ID: "each", Limit: 1, LabelKey: "team"}}}}
 	for version := int64(1); version <= 2; version++ {
 		got := e.plan(p)
 		e.check(got.Version == version, "version %d, want %d", got.Version, version)
@@ -129,6 +143,10 @@ func cataloguePlanRefs(e *Env) {
 		"rate card": {authz.Plan{ID: "p", RateCard: "none", Entitlements: []authz.Entitlement{{Feature: "chat"}}}, quota.ReasonRateCardNotFound},
 		"meter": {authz.Plan{ID: "p", RateCard: "standard", Entitlements: []authz.Entitlement{{Feature: "chat",
 			Quotas: []authz.Quota{{ID: "m", Meter: "images", Limit: 1, Window: window.Day}}}}}, quota.ReasonUnitUnknown},
+		"meter of a rate": {authz.Plan{ID: "p", RateCard: "standard", Entitlements: []authz.Entitlement{{Feature: "chat",
+			Limits: rateOf("images")}}}, quota.ReasonUnitUnknown},
+		"meter of a rate of all": {authz.Plan{ID: "p", RateCard: "standard", Entitlements: []authz.Entitlement{{Feature: "chat"}},
+			Limits: rateOf("images")}, quota.ReasonUnitUnknown},
 	} {
 		_, err := e.Store.PublishPlan(e.ctx, e.mutation(), c.plan)
 		if err == nil {
@@ -138,6 +156,10 @@ func cataloguePlanRefs(e *Env) {
 	}
 	_, ok := e.catalogue().Plan(authz.PlanRef{ID: "p", Version: 1})
 	e.check(!ok, "a refused plan is in the catalogue")
+}
+
+func rateOf(meter string) authz.Limits {
+	return authz.Limits{Rates: []authz.Rate{{ID: "r", Meter: meter, Limit: 1, Per: time.Second}}}
 }
 
 func catalogueRateCards(e *Env) {

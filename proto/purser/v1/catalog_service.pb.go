@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -871,6 +872,167 @@ func (x *Quota) GetWindow() Window {
 	return Window_WINDOW_UNSPECIFIED
 }
 
+// RateLimit bounds how fast a meter is used, for the account that is subscribed to the plan. It is
+// counted in the memory of each node, which allows its share, limit / nodes rounded up: exact on one
+// node, approximate on several. Its counter does not depend on the plan version either.
+type RateLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Limit id, unique among the rates and concurrency limits it stands with.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Meter that is counted: one of the feature's, or "requests". A feature that is not measured in it is
+	// not limited by it.
+	Meter string `protobuf:"bytes,2,opt,name=meter,proto3" json:"meter,omitempty"`
+	// Units of the meter allowed each per, on average, 1 to 2^53.
+	Limit int64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// What limit is counted over, 1 s to 1 h. For more there are quotas, which are exact and survive a
+	// restart.
+	Per *durationpb.Duration `protobuf:"bytes,4,opt,name=per,proto3" json:"per,omitempty"`
+	// Most units taken at once after a rest, 0 to 2^53; 0 means limit. No request for more can pass.
+	Burst int64 `protobuf:"varint,5,opt,name=burst,proto3" json:"burst,omitempty"`
+	// Key of a label, each value of which is counted by itself, such as "user"; requests without the
+	// label are not limited. Left out, all requests are counted together.
+	LabelKey      string `protobuf:"bytes,6,opt,name=label_key,json=labelKey,proto3" json:"label_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RateLimit) Reset() {
+	*x = RateLimit{}
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateLimit) ProtoMessage() {}
+
+func (x *RateLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
+func (*RateLimit) Descriptor() ([]byte, []int) {
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RateLimit) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RateLimit) GetMeter() string {
+	if x != nil {
+		return x.Meter
+	}
+	return ""
+}
+
+func (x *RateLimit) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *RateLimit) GetPer() *durationpb.Duration {
+	if x != nil {
+		return x.Per
+	}
+	return nil
+}
+
+func (x *RateLimit) GetBurst() int64 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+func (x *RateLimit) GetLabelKey() string {
+	if x != nil {
+		return x.LabelKey
+	}
+	return ""
+}
+
+// ConcurrencyLimit bounds how many reservations are live at the same time, for the account that is
+// subscribed to the plan. It is counted as a RateLimit is.
+type ConcurrencyLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Limit id, unique among the rates and concurrency limits it stands with.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Most reservations live at the same time, 1 to 1000000.
+	Limit int64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// As of a RateLimit.
+	LabelKey      string `protobuf:"bytes,3,opt,name=label_key,json=labelKey,proto3" json:"label_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConcurrencyLimit) Reset() {
+	*x = ConcurrencyLimit{}
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConcurrencyLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConcurrencyLimit) ProtoMessage() {}
+
+func (x *ConcurrencyLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConcurrencyLimit.ProtoReflect.Descriptor instead.
+func (*ConcurrencyLimit) Descriptor() ([]byte, []int) {
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ConcurrencyLimit) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConcurrencyLimit) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ConcurrencyLimit) GetLabelKey() string {
+	if x != nil {
+		return x.LabelKey
+	}
+	return ""
+}
+
 // Entitlement is what a plan version says about one feature.
 type Entitlement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -879,14 +1041,18 @@ type Entitlement struct {
 	// Value of a CONFIG feature, at most 1024 bytes; empty for others.
 	ConfigValue string `protobuf:"bytes,2,opt,name=config_value,json=configValue,proto3" json:"config_value,omitempty"`
 	// Quotas of a METERED feature, at most 16.
-	Quotas        []*Quota `protobuf:"bytes,3,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	Quotas []*Quota `protobuf:"bytes,3,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	// Rates of this feature alone, at most 8.
+	Rates []*RateLimit `protobuf:"bytes,4,rep,name=rates,proto3" json:"rates,omitempty"`
+	// Concurrency limits of this feature alone, at most 8.
+	Concurrency   []*ConcurrencyLimit `protobuf:"bytes,5,rep,name=concurrency,proto3" json:"concurrency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Entitlement) Reset() {
 	*x = Entitlement{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[12]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1064,7 @@ func (x *Entitlement) String() string {
 func (*Entitlement) ProtoMessage() {}
 
 func (x *Entitlement) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[12]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1077,7 @@ func (x *Entitlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entitlement.ProtoReflect.Descriptor instead.
 func (*Entitlement) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{12}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Entitlement) GetFeature() string {
@@ -935,6 +1101,20 @@ func (x *Entitlement) GetQuotas() []*Quota {
 	return nil
 }
 
+func (x *Entitlement) GetRates() []*RateLimit {
+	if x != nil {
+		return x.Rates
+	}
+	return nil
+}
+
+func (x *Entitlement) GetConcurrency() []*ConcurrencyLimit {
+	if x != nil {
+		return x.Concurrency
+	}
+	return nil
+}
+
 // PlanVersion is one immutable version of a plan.
 type PlanVersion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -952,14 +1132,18 @@ type PlanVersion struct {
 	// Rate card that prices the plan's METERED features; empty if it has none.
 	RateCard string `protobuf:"bytes,6,opt,name=rate_card,json=rateCard,proto3" json:"rate_card,omitempty"`
 	// When it was published.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Rates that all features are counted in together.
+	Rates []*RateLimit `protobuf:"bytes,8,rep,name=rates,proto3" json:"rates,omitempty"`
+	// Concurrency limits that all features are counted in together.
+	Concurrency   []*ConcurrencyLimit `protobuf:"bytes,9,rep,name=concurrency,proto3" json:"concurrency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlanVersion) Reset() {
 	*x = PlanVersion{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[13]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1155,7 @@ func (x *PlanVersion) String() string {
 func (*PlanVersion) ProtoMessage() {}
 
 func (x *PlanVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[13]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1168,7 @@ func (x *PlanVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanVersion.ProtoReflect.Descriptor instead.
 func (*PlanVersion) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{13}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PlanVersion) GetPlan() string {
@@ -1036,6 +1220,20 @@ func (x *PlanVersion) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *PlanVersion) GetRates() []*RateLimit {
+	if x != nil {
+		return x.Rates
+	}
+	return nil
+}
+
+func (x *PlanVersion) GetConcurrency() []*ConcurrencyLimit {
+	if x != nil {
+		return x.Concurrency
+	}
+	return nil
+}
+
 // PublishPlanVersionRequest describes a plan version.
 type PublishPlanVersionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1054,14 +1252,18 @@ type PublishPlanVersionRequest struct {
 	// and gets the same answer. Left out, the call is not repeatable.
 	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// True to check everything and change nothing.
-	ValidateOnly  bool `protobuf:"varint,7,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,7,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// Rates that all features are counted in together, at most 8.
+	Rates []*RateLimit `protobuf:"bytes,8,rep,name=rates,proto3" json:"rates,omitempty"`
+	// Concurrency limits that all features are counted in together, at most 8.
+	Concurrency   []*ConcurrencyLimit `protobuf:"bytes,9,rep,name=concurrency,proto3" json:"concurrency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishPlanVersionRequest) Reset() {
 	*x = PublishPlanVersionRequest{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[14]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1275,7 @@ func (x *PublishPlanVersionRequest) String() string {
 func (*PublishPlanVersionRequest) ProtoMessage() {}
 
 func (x *PublishPlanVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[14]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1288,7 @@ func (x *PublishPlanVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishPlanVersionRequest.ProtoReflect.Descriptor instead.
 func (*PublishPlanVersionRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{14}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PublishPlanVersionRequest) GetPlan() string {
@@ -1138,6 +1340,20 @@ func (x *PublishPlanVersionRequest) GetValidateOnly() bool {
 	return false
 }
 
+func (x *PublishPlanVersionRequest) GetRates() []*RateLimit {
+	if x != nil {
+		return x.Rates
+	}
+	return nil
+}
+
+func (x *PublishPlanVersionRequest) GetConcurrency() []*ConcurrencyLimit {
+	if x != nil {
+		return x.Concurrency
+	}
+	return nil
+}
+
 // PublishPlanVersionResponse answers PublishPlanVersion.
 type PublishPlanVersionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1149,7 +1365,7 @@ type PublishPlanVersionResponse struct {
 
 func (x *PublishPlanVersionResponse) Reset() {
 	*x = PublishPlanVersionResponse{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[15]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1377,7 @@ func (x *PublishPlanVersionResponse) String() string {
 func (*PublishPlanVersionResponse) ProtoMessage() {}
 
 func (x *PublishPlanVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[15]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1390,7 @@ func (x *PublishPlanVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishPlanVersionResponse.ProtoReflect.Descriptor instead.
 func (*PublishPlanVersionResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{15}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PublishPlanVersionResponse) GetPlanVersion() *PlanVersion {
@@ -1195,7 +1411,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[16]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1423,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[16]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1436,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{16}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetPlanRequest) GetPlan() string {
@@ -1241,7 +1457,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[17]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1469,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[17]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1482,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{17}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetPlanResponse) GetPlanVersion() *PlanVersion {
@@ -1289,7 +1505,7 @@ type ListPlansRequest struct {
 
 func (x *ListPlansRequest) Reset() {
 	*x = ListPlansRequest{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[18]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1517,7 @@ func (x *ListPlansRequest) String() string {
 func (*ListPlansRequest) ProtoMessage() {}
 
 func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[18]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1530,7 @@ func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansRequest.ProtoReflect.Descriptor instead.
 func (*ListPlansRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{18}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListPlansRequest) GetPageSize() int32 {
@@ -1344,7 +1560,7 @@ type ListPlansResponse struct {
 
 func (x *ListPlansResponse) Reset() {
 	*x = ListPlansResponse{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[19]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1572,7 @@ func (x *ListPlansResponse) String() string {
 func (*ListPlansResponse) ProtoMessage() {}
 
 func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[19]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1585,7 @@ func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansResponse.ProtoReflect.Descriptor instead.
 func (*ListPlansResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{19}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListPlansResponse) GetPlanVersions() []*PlanVersion {
@@ -1399,7 +1615,7 @@ type GetPlanVersionRequest struct {
 
 func (x *GetPlanVersionRequest) Reset() {
 	*x = GetPlanVersionRequest{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[20]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1627,7 @@ func (x *GetPlanVersionRequest) String() string {
 func (*GetPlanVersionRequest) ProtoMessage() {}
 
 func (x *GetPlanVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[20]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1640,7 @@ func (x *GetPlanVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanVersionRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{20}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetPlanVersionRequest) GetPlan() string {
@@ -1452,7 +1668,7 @@ type GetPlanVersionResponse struct {
 
 func (x *GetPlanVersionResponse) Reset() {
 	*x = GetPlanVersionResponse{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[21]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1680,7 @@ func (x *GetPlanVersionResponse) String() string {
 func (*GetPlanVersionResponse) ProtoMessage() {}
 
 func (x *GetPlanVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[21]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1693,7 @@ func (x *GetPlanVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanVersionResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{21}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetPlanVersionResponse) GetPlanVersion() *PlanVersion {
@@ -1505,7 +1721,7 @@ type Price struct {
 
 func (x *Price) Reset() {
 	*x = Price{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[22]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1733,7 @@ func (x *Price) String() string {
 func (*Price) ProtoMessage() {}
 
 func (x *Price) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[22]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1746,7 @@ func (x *Price) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Price.ProtoReflect.Descriptor instead.
 func (*Price) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{22}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Price) GetFeature() string {
@@ -1583,7 +1799,7 @@ type RateCard struct {
 
 func (x *RateCard) Reset() {
 	*x = RateCard{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[23]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1811,7 @@ func (x *RateCard) String() string {
 func (*RateCard) ProtoMessage() {}
 
 func (x *RateCard) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[23]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1824,7 @@ func (x *RateCard) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateCard.ProtoReflect.Descriptor instead.
 func (*RateCard) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{23}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RateCard) GetId() string {
@@ -1673,7 +1889,7 @@ type PublishRateCardRequest struct {
 
 func (x *PublishRateCardRequest) Reset() {
 	*x = PublishRateCardRequest{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[24]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1901,7 @@ func (x *PublishRateCardRequest) String() string {
 func (*PublishRateCardRequest) ProtoMessage() {}
 
 func (x *PublishRateCardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[24]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1914,7 @@ func (x *PublishRateCardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRateCardRequest.ProtoReflect.Descriptor instead.
 func (*PublishRateCardRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{24}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PublishRateCardRequest) GetId() string {
@@ -1747,7 +1963,7 @@ type PublishRateCardResponse struct {
 
 func (x *PublishRateCardResponse) Reset() {
 	*x = PublishRateCardResponse{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[25]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1975,7 @@ func (x *PublishRateCardResponse) String() string {
 func (*PublishRateCardResponse) ProtoMessage() {}
 
 func (x *PublishRateCardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[25]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1988,7 @@ func (x *PublishRateCardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRateCardResponse.ProtoReflect.Descriptor instead.
 func (*PublishRateCardResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{25}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PublishRateCardResponse) GetRateCard() *RateCard {
@@ -1795,7 +2011,7 @@ type GetRateCardRequest struct {
 
 func (x *GetRateCardRequest) Reset() {
 	*x = GetRateCardRequest{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[26]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +2023,7 @@ func (x *GetRateCardRequest) String() string {
 func (*GetRateCardRequest) ProtoMessage() {}
 
 func (x *GetRateCardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[26]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +2036,7 @@ func (x *GetRateCardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRateCardRequest.ProtoReflect.Descriptor instead.
 func (*GetRateCardRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{26}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetRateCardRequest) GetId() string {
@@ -1848,7 +2064,7 @@ type GetRateCardResponse struct {
 
 func (x *GetRateCardResponse) Reset() {
 	*x = GetRateCardResponse{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[27]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2076,7 @@ func (x *GetRateCardResponse) String() string {
 func (*GetRateCardResponse) ProtoMessage() {}
 
 func (x *GetRateCardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[27]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2089,7 @@ func (x *GetRateCardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRateCardResponse.ProtoReflect.Descriptor instead.
 func (*GetRateCardResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{27}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetRateCardResponse) GetRateCard() *RateCard {
@@ -1896,7 +2112,7 @@ type ListRateCardsRequest struct {
 
 func (x *ListRateCardsRequest) Reset() {
 	*x = ListRateCardsRequest{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[28]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2124,7 @@ func (x *ListRateCardsRequest) String() string {
 func (*ListRateCardsRequest) ProtoMessage() {}
 
 func (x *ListRateCardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[28]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2137,7 @@ func (x *ListRateCardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRateCardsRequest.ProtoReflect.Descriptor instead.
 func (*ListRateCardsRequest) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{28}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListRateCardsRequest) GetPageSize() int32 {
@@ -1951,7 +2167,7 @@ type ListRateCardsResponse struct {
 
 func (x *ListRateCardsResponse) Reset() {
 	*x = ListRateCardsResponse{}
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[29]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2179,7 @@ func (x *ListRateCardsResponse) String() string {
 func (*ListRateCardsResponse) ProtoMessage() {}
 
 func (x *ListRateCardsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_purser_v1_catalog_service_proto_msgTypes[29]
+	mi := &file_purser_v1_catalog_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2192,7 @@ func (x *ListRateCardsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRateCardsResponse.ProtoReflect.Descriptor instead.
 func (*ListRateCardsResponse) Descriptor() ([]byte, []int) {
-	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{29}
+	return file_purser_v1_catalog_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListRateCardsResponse) GetRateCards() []*RateCard {
@@ -1997,7 +2213,7 @@ var File_purser_v1_catalog_service_proto protoreflect.FileDescriptor
 
 const file_purser_v1_catalog_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fpurser/v1/catalog_service.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16purser/v1/window.proto\"\xf3\x01\n" +
+	"\x1fpurser/v1/catalog_service.proto\x12\tpurser.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16purser/v1/window.proto\"\xf3\x01\n" +
 	"\aFeature\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x16.purser.v1.FeatureKindR\x04kind\x12!\n" +
@@ -2058,11 +2274,24 @@ const file_purser_v1_catalog_service_proto_rawDesc = "" +
 	"\x05meter\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x05meter\x12&\n" +
 	"\x05limit\x18\x03 \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x01R\x05limit\x125\n" +
 	"\x06window\x18\x04 \x01(\x0e2\x11.purser.v1.WindowB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x06window\"\xac\x01\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x06window\"\xcb\x02\n" +
+	"\tRateLimit\x122\n" +
+	"\x02id\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x02id\x128\n" +
+	"\x05meter\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x05meter\x12&\n" +
+	"\x05limit\x18\x03 \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x01R\x05limit\x12?\n" +
+	"\x03per\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x12\xbaH\x0f\xc8\x01\x01\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01R\x03per\x12&\n" +
+	"\x05burst\x18\x05 \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x00R\x05burst\x12?\n" +
+	"\tlabel_key\x18\x06 \x01(\tB\"\xbaH\x1f\xd8\x01\x01r\x1a2\x18^[a-z][a-z0-9_.-]{0,62}$R\blabelKey\"\xaa\x01\n" +
+	"\x10ConcurrencyLimit\x122\n" +
+	"\x02id\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x02id\x12!\n" +
+	"\x05limit\x18\x02 \x01(\x03B\v\xbaH\b\"\x06\x18\xc0\x84=(\x01R\x05limit\x12?\n" +
+	"\tlabel_key\x18\x03 \x01(\tB\"\xbaH\x1f\xd8\x01\x01r\x1a2\x18^[a-z][a-z0-9_.-]{0,62}$R\blabelKey\"\xab\x02\n" +
 	"\vEntitlement\x12<\n" +
 	"\afeature\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\afeature\x12+\n" +
 	"\fconfig_value\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\vconfigValue\x122\n" +
-	"\x06quotas\x18\x03 \x03(\v2\x10.purser.v1.QuotaB\b\xbaH\x05\x92\x01\x02\x10\x10R\x06quotas\"\x90\x02\n" +
+	"\x06quotas\x18\x03 \x03(\v2\x10.purser.v1.QuotaB\b\xbaH\x05\x92\x01\x02\x10\x10R\x06quotas\x124\n" +
+	"\x05rates\x18\x04 \x03(\v2\x14.purser.v1.RateLimitB\b\xbaH\x05\x92\x01\x02\x10\bR\x05rates\x12G\n" +
+	"\vconcurrency\x18\x05 \x03(\v2\x1b.purser.v1.ConcurrencyLimitB\b\xbaH\x05\x92\x01\x02\x10\bR\vconcurrency\"\xfb\x02\n" +
 	"\vPlanVersion\x12\x12\n" +
 	"\x04plan\x18\x01 \x01(\tR\x04plan\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12!\n" +
@@ -2071,7 +2300,9 @@ const file_purser_v1_catalog_service_proto_rawDesc = "" +
 	"\bfallback\x18\x05 \x03(\tR\bfallback\x12\x1b\n" +
 	"\trate_card\x18\x06 \x01(\tR\brateCard\x12;\n" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x85\x04\n" +
+	"createTime\x12*\n" +
+	"\x05rates\x18\b \x03(\v2\x14.purser.v1.RateLimitR\x05rates\x12=\n" +
+	"\vconcurrency\x18\t \x03(\v2\x1b.purser.v1.ConcurrencyLimitR\vconcurrency\"\x84\x05\n" +
 	"\x19PublishPlanVersionRequest\x126\n" +
 	"\x04plan\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x04plan\x12+\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\vdisplayName\x12\xa7\x01\n" +
@@ -2081,7 +2312,9 @@ const file_purser_v1_catalog_service_proto_rawDesc = "" +
 	"\trate_card\x18\x05 \x01(\tB%\xbaH\"\xd8\x01\x01r\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\brateCard\x12'\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\trequestId\x12#\n" +
-	"\rvalidate_only\x18\a \x01(\bR\fvalidateOnly\"W\n" +
+	"\rvalidate_only\x18\a \x01(\bR\fvalidateOnly\x124\n" +
+	"\x05rates\x18\b \x03(\v2\x14.purser.v1.RateLimitB\b\xbaH\x05\x92\x01\x02\x10\bR\x05rates\x12G\n" +
+	"\vconcurrency\x18\t \x03(\v2\x1b.purser.v1.ConcurrencyLimitB\b\xbaH\x05\x92\x01\x02\x10\bR\vconcurrency\"W\n" +
 	"\x1aPublishPlanVersionResponse\x129\n" +
 	"\fplan_version\x18\x01 \x01(\v2\x16.purser.v1.PlanVersionR\vplanVersion\"H\n" +
 	"\x0eGetPlanRequest\x126\n" +
@@ -2172,7 +2405,7 @@ func file_purser_v1_catalog_service_proto_rawDescGZIP() []byte {
 }
 
 var file_purser_v1_catalog_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_purser_v1_catalog_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_purser_v1_catalog_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_purser_v1_catalog_service_proto_goTypes = []any{
 	(FeatureKind)(0),                   // 0: purser.v1.FeatureKind
 	(*Feature)(nil),                    // 1: purser.v1.Feature
@@ -2187,83 +2420,93 @@ var file_purser_v1_catalog_service_proto_goTypes = []any{
 	(*DeleteFeatureRequest)(nil),       // 10: purser.v1.DeleteFeatureRequest
 	(*DeleteFeatureResponse)(nil),      // 11: purser.v1.DeleteFeatureResponse
 	(*Quota)(nil),                      // 12: purser.v1.Quota
-	(*Entitlement)(nil),                // 13: purser.v1.Entitlement
-	(*PlanVersion)(nil),                // 14: purser.v1.PlanVersion
-	(*PublishPlanVersionRequest)(nil),  // 15: purser.v1.PublishPlanVersionRequest
-	(*PublishPlanVersionResponse)(nil), // 16: purser.v1.PublishPlanVersionResponse
-	(*GetPlanRequest)(nil),             // 17: purser.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),            // 18: purser.v1.GetPlanResponse
-	(*ListPlansRequest)(nil),           // 19: purser.v1.ListPlansRequest
-	(*ListPlansResponse)(nil),          // 20: purser.v1.ListPlansResponse
-	(*GetPlanVersionRequest)(nil),      // 21: purser.v1.GetPlanVersionRequest
-	(*GetPlanVersionResponse)(nil),     // 22: purser.v1.GetPlanVersionResponse
-	(*Price)(nil),                      // 23: purser.v1.Price
-	(*RateCard)(nil),                   // 24: purser.v1.RateCard
-	(*PublishRateCardRequest)(nil),     // 25: purser.v1.PublishRateCardRequest
-	(*PublishRateCardResponse)(nil),    // 26: purser.v1.PublishRateCardResponse
-	(*GetRateCardRequest)(nil),         // 27: purser.v1.GetRateCardRequest
-	(*GetRateCardResponse)(nil),        // 28: purser.v1.GetRateCardResponse
-	(*ListRateCardsRequest)(nil),       // 29: purser.v1.ListRateCardsRequest
-	(*ListRateCardsResponse)(nil),      // 30: purser.v1.ListRateCardsResponse
-	(*timestamppb.Timestamp)(nil),      // 31: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),      // 32: google.protobuf.FieldMask
-	(Window)(0),                        // 33: purser.v1.Window
+	(*RateLimit)(nil),                  // 13: purser.v1.RateLimit
+	(*ConcurrencyLimit)(nil),           // 14: purser.v1.ConcurrencyLimit
+	(*Entitlement)(nil),                // 15: purser.v1.Entitlement
+	(*PlanVersion)(nil),                // 16: purser.v1.PlanVersion
+	(*PublishPlanVersionRequest)(nil),  // 17: purser.v1.PublishPlanVersionRequest
+	(*PublishPlanVersionResponse)(nil), // 18: purser.v1.PublishPlanVersionResponse
+	(*GetPlanRequest)(nil),             // 19: purser.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),            // 20: purser.v1.GetPlanResponse
+	(*ListPlansRequest)(nil),           // 21: purser.v1.ListPlansRequest
+	(*ListPlansResponse)(nil),          // 22: purser.v1.ListPlansResponse
+	(*GetPlanVersionRequest)(nil),      // 23: purser.v1.GetPlanVersionRequest
+	(*GetPlanVersionResponse)(nil),     // 24: purser.v1.GetPlanVersionResponse
+	(*Price)(nil),                      // 25: purser.v1.Price
+	(*RateCard)(nil),                   // 26: purser.v1.RateCard
+	(*PublishRateCardRequest)(nil),     // 27: purser.v1.PublishRateCardRequest
+	(*PublishRateCardResponse)(nil),    // 28: purser.v1.PublishRateCardResponse
+	(*GetRateCardRequest)(nil),         // 29: purser.v1.GetRateCardRequest
+	(*GetRateCardResponse)(nil),        // 30: purser.v1.GetRateCardResponse
+	(*ListRateCardsRequest)(nil),       // 31: purser.v1.ListRateCardsRequest
+	(*ListRateCardsResponse)(nil),      // 32: purser.v1.ListRateCardsResponse
+	(*timestamppb.Timestamp)(nil),      // 33: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),      // 34: google.protobuf.FieldMask
+	(Window)(0),                        // 35: purser.v1.Window
+	(*durationpb.Duration)(nil),        // 36: google.protobuf.Duration
 }
 var file_purser_v1_catalog_service_proto_depIdxs = []int32{
 	0,  // 0: purser.v1.Feature.kind:type_name -> purser.v1.FeatureKind
-	31, // 1: purser.v1.Feature.create_time:type_name -> google.protobuf.Timestamp
+	33, // 1: purser.v1.Feature.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: purser.v1.CreateFeatureRequest.kind:type_name -> purser.v1.FeatureKind
 	1,  // 3: purser.v1.CreateFeatureResponse.feature:type_name -> purser.v1.Feature
-	32, // 4: purser.v1.UpdateFeatureRequest.update_mask:type_name -> google.protobuf.FieldMask
+	34, // 4: purser.v1.UpdateFeatureRequest.update_mask:type_name -> google.protobuf.FieldMask
 	1,  // 5: purser.v1.UpdateFeatureResponse.feature:type_name -> purser.v1.Feature
 	1,  // 6: purser.v1.GetFeatureResponse.feature:type_name -> purser.v1.Feature
 	1,  // 7: purser.v1.ListFeaturesResponse.features:type_name -> purser.v1.Feature
-	33, // 8: purser.v1.Quota.window:type_name -> purser.v1.Window
-	12, // 9: purser.v1.Entitlement.quotas:type_name -> purser.v1.Quota
-	13, // 10: purser.v1.PlanVersion.entitlements:type_name -> purser.v1.Entitlement
-	31, // 11: purser.v1.PlanVersion.create_time:type_name -> google.protobuf.Timestamp
-	13, // 12: purser.v1.PublishPlanVersionRequest.entitlements:type_name -> purser.v1.Entitlement
-	14, // 13: purser.v1.PublishPlanVersionResponse.plan_version:type_name -> purser.v1.PlanVersion
-	14, // 14: purser.v1.GetPlanResponse.plan_version:type_name -> purser.v1.PlanVersion
-	14, // 15: purser.v1.ListPlansResponse.plan_versions:type_name -> purser.v1.PlanVersion
-	14, // 16: purser.v1.GetPlanVersionResponse.plan_version:type_name -> purser.v1.PlanVersion
-	31, // 17: purser.v1.RateCard.effective_time:type_name -> google.protobuf.Timestamp
-	23, // 18: purser.v1.RateCard.prices:type_name -> purser.v1.Price
-	31, // 19: purser.v1.RateCard.create_time:type_name -> google.protobuf.Timestamp
-	31, // 20: purser.v1.PublishRateCardRequest.effective_time:type_name -> google.protobuf.Timestamp
-	23, // 21: purser.v1.PublishRateCardRequest.prices:type_name -> purser.v1.Price
-	24, // 22: purser.v1.PublishRateCardResponse.rate_card:type_name -> purser.v1.RateCard
-	24, // 23: purser.v1.GetRateCardResponse.rate_card:type_name -> purser.v1.RateCard
-	24, // 24: purser.v1.ListRateCardsResponse.rate_cards:type_name -> purser.v1.RateCard
-	2,  // 25: purser.v1.CatalogService.CreateFeature:input_type -> purser.v1.CreateFeatureRequest
-	4,  // 26: purser.v1.CatalogService.UpdateFeature:input_type -> purser.v1.UpdateFeatureRequest
-	6,  // 27: purser.v1.CatalogService.GetFeature:input_type -> purser.v1.GetFeatureRequest
-	8,  // 28: purser.v1.CatalogService.ListFeatures:input_type -> purser.v1.ListFeaturesRequest
-	10, // 29: purser.v1.CatalogService.DeleteFeature:input_type -> purser.v1.DeleteFeatureRequest
-	15, // 30: purser.v1.CatalogService.PublishPlanVersion:input_type -> purser.v1.PublishPlanVersionRequest
-	17, // 31: purser.v1.CatalogService.GetPlan:input_type -> purser.v1.GetPlanRequest
-	19, // 32: purser.v1.CatalogService.ListPlans:input_type -> purser.v1.ListPlansRequest
-	21, // 33: purser.v1.CatalogService.GetPlanVersion:input_type -> purser.v1.GetPlanVersionRequest
-	25, // 34: purser.v1.CatalogService.PublishRateCard:input_type -> purser.v1.PublishRateCardRequest
-	27, // 35: purser.v1.CatalogService.GetRateCard:input_type -> purser.v1.GetRateCardRequest
-	29, // 36: purser.v1.CatalogService.ListRateCards:input_type -> purser.v1.ListRateCardsRequest
-	3,  // 37: purser.v1.CatalogService.CreateFeature:output_type -> purser.v1.CreateFeatureResponse
-	5,  // 38: purser.v1.CatalogService.UpdateFeature:output_type -> purser.v1.UpdateFeatureResponse
-	7,  // 39: purser.v1.CatalogService.GetFeature:output_type -> purser.v1.GetFeatureResponse
-	9,  // 40: purser.v1.CatalogService.ListFeatures:output_type -> purser.v1.ListFeaturesResponse
-	11, // 41: purser.v1.CatalogService.DeleteFeature:output_type -> purser.v1.DeleteFeatureResponse
-	16, // 42: purser.v1.CatalogService.PublishPlanVersion:output_type -> purser.v1.PublishPlanVersionResponse
-	18, // 43: purser.v1.CatalogService.GetPlan:output_type -> purser.v1.GetPlanResponse
-	20, // 44: purser.v1.CatalogService.ListPlans:output_type -> purser.v1.ListPlansResponse
-	22, // 45: purser.v1.CatalogService.GetPlanVersion:output_type -> purser.v1.GetPlanVersionResponse
-	26, // 46: purser.v1.CatalogService.PublishRateCard:output_type -> purser.v1.PublishRateCardResponse
-	28, // 47: purser.v1.CatalogService.GetRateCard:output_type -> purser.v1.GetRateCardResponse
-	30, // 48: purser.v1.CatalogService.ListRateCards:output_type -> purser.v1.ListRateCardsResponse
-	37, // [37:49] is the sub-list for method output_type
-	25, // [25:37] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	35, // 8: purser.v1.Quota.window:type_name -> purser.v1.Window
+	36, // 9: purser.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	12, // 10: purser.v1.Entitlement.quotas:type_name -> purser.v1.Quota
+	13, // 11: purser.v1.Entitlement.rates:type_name -> purser.v1.RateLimit
+	14, // 12: purser.v1.Entitlement.concurrency:type_name -> purser.v1.ConcurrencyLimit
+	15, // 13: purser.v1.PlanVersion.entitlements:type_name -> purser.v1.Entitlement
+	33, // 14: purser.v1.PlanVersion.create_time:type_name -> google.protobuf.Timestamp
+	13, // 15: purser.v1.PlanVersion.rates:type_name -> purser.v1.RateLimit
+	14, // 16: purser.v1.PlanVersion.concurrency:type_name -> purser.v1.ConcurrencyLimit
+	15, // 17: purser.v1.PublishPlanVersionRequest.entitlements:type_name -> purser.v1.Entitlement
+	13, // 18: purser.v1.PublishPlanVersionRequest.rates:type_name -> purser.v1.RateLimit
+	14, // 19: purser.v1.PublishPlanVersionRequest.concurrency:type_name -> purser.v1.ConcurrencyLimit
+	16, // 20: purser.v1.PublishPlanVersionResponse.plan_version:type_name -> purser.v1.PlanVersion
+	16, // 21: purser.v1.GetPlanResponse.plan_version:type_name -> purser.v1.PlanVersion
+	16, // 22: purser.v1.ListPlansResponse.plan_versions:type_name -> purser.v1.PlanVersion
+	16, // 23: purser.v1.GetPlanVersionResponse.plan_version:type_name -> purser.v1.PlanVersion
+	33, // 24: purser.v1.RateCard.effective_time:type_name -> google.protobuf.Timestamp
+	25, // 25: purser.v1.RateCard.prices:type_name -> purser.v1.Price
+	33, // 26: purser.v1.RateCard.create_time:type_name -> google.protobuf.Timestamp
+	33, // 27: purser.v1.PublishRateCardRequest.effective_time:type_name -> google.protobuf.Timestamp
+	25, // 28: purser.v1.PublishRateCardRequest.prices:type_name -> purser.v1.Price
+	26, // 29: purser.v1.PublishRateCardResponse.rate_card:type_name -> purser.v1.RateCard
+	26, // 30: purser.v1.GetRateCardResponse.rate_card:type_name -> purser.v1.RateCard
+	26, // 31: purser.v1.ListRateCardsResponse.rate_cards:type_name -> purser.v1.RateCard
+	2,  // 32: purser.v1.CatalogService.CreateFeature:input_type -> purser.v1.CreateFeatureRequest
+	4,  // 33: purser.v1.CatalogService.UpdateFeature:input_type -> purser.v1.UpdateFeatureRequest
+	6,  // 34: purser.v1.CatalogService.GetFeature:input_type -> purser.v1.GetFeatureRequest
+	8,  // 35: purser.v1.CatalogService.ListFeatures:input_type -> purser.v1.ListFeaturesRequest
+	10, // 36: purser.v1.CatalogService.DeleteFeature:input_type -> purser.v1.DeleteFeatureRequest
+	17, // 37: purser.v1.CatalogService.PublishPlanVersion:input_type -> purser.v1.PublishPlanVersionRequest
+	19, // 38: purser.v1.CatalogService.GetPlan:input_type -> purser.v1.GetPlanRequest
+	21, // 39: purser.v1.CatalogService.ListPlans:input_type -> purser.v1.ListPlansRequest
+	23, // 40: purser.v1.CatalogService.GetPlanVersion:input_type -> purser.v1.GetPlanVersionRequest
+	27, // 41: purser.v1.CatalogService.PublishRateCard:input_type -> purser.v1.PublishRateCardRequest
+	29, // 42: purser.v1.CatalogService.GetRateCard:input_type -> purser.v1.GetRateCardRequest
+	31, // 43: purser.v1.CatalogService.ListRateCards:input_type -> purser.v1.ListRateCardsRequest
+	3,  // 44: purser.v1.CatalogService.CreateFeature:output_type -> purser.v1.CreateFeatureResponse
+	5,  // 45: purser.v1.CatalogService.UpdateFeature:output_type -> purser.v1.UpdateFeatureResponse
+	7,  // 46: purser.v1.CatalogService.GetFeature:output_type -> purser.v1.GetFeatureResponse
+	9,  // 47: purser.v1.CatalogService.ListFeatures:output_type -> purser.v1.ListFeaturesResponse
+	11, // 48: purser.v1.CatalogService.DeleteFeature:output_type -> purser.v1.DeleteFeatureResponse
+	18, // 49: purser.v1.CatalogService.PublishPlanVersion:output_type -> purser.v1.PublishPlanVersionResponse
+	20, // 50: purser.v1.CatalogService.GetPlan:output_type -> purser.v1.GetPlanResponse
+	22, // 51: purser.v1.CatalogService.ListPlans:output_type -> purser.v1.ListPlansResponse
+	24, // 52: purser.v1.CatalogService.GetPlanVersion:output_type -> purser.v1.GetPlanVersionResponse
+	28, // 53: purser.v1.CatalogService.PublishRateCard:output_type -> purser.v1.PublishRateCardResponse
+	30, // 54: purser.v1.CatalogService.GetRateCard:output_type -> purser.v1.GetRateCardResponse
+	32, // 55: purser.v1.CatalogService.ListRateCards:output_type -> purser.v1.ListRateCardsResponse
+	44, // [44:56] is the sub-list for method output_type
+	32, // [32:44] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_purser_v1_catalog_service_proto_init() }
@@ -2278,7 +2521,7 @@ func file_purser_v1_catalog_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_purser_v1_catalog_service_proto_rawDesc), len(file_purser_v1_catalog_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

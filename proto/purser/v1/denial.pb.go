@@ -55,15 +55,22 @@ const (
 	//	{"reason": "DENIAL_REASON_NO_PRICE", "kind": "DENIAL_KIND_FIRM",
 	//	 "feature": "chat.gpt-large", "unit": "audio_seconds"}
 	DenialReason_DENIAL_REASON_NO_PRICE DenialReason = 5
-	// Too many requests or tokens in a short time. Sample:
+	// Too many requests or tokens in a short time. TRANSIENT: the same request passes after
+	// retry_after if no other does before; FIRM: it asks for more than the limit's burst and never
+	// will. Of several rates the one that makes it wait longest is named. Sample:
 	//
 	//	{"reason": "DENIAL_REASON_RATE", "kind": "DENIAL_KIND_TRANSIENT",
-	//	 "feature": "chat.gpt-large", "unit": "requests", "retryAfter": "0.250s"}
+	//	 "feature": "chat.gpt-large",
+	//	 "level": {"kind": "LEVEL_KIND_RATE", "account": "acme", "limit": "per-user",
+	//	           "labelKey": "user", "labelValue": "ann"},
+	//	 "unit": "requests", "shortfall": "1", "retryAfter": "0.250s"}
 	DenialReason_DENIAL_REASON_RATE DenialReason = 6
-	// Too many reservations at the same time. Sample:
+	// Too many reservations at the same time; retry_after is a guess at when one of them ends. Sample:
 	//
 	//	{"reason": "DENIAL_REASON_CONCURRENCY", "kind": "DENIAL_KIND_TRANSIENT",
-	//	 "feature": "chat.gpt-large", "unit": "requests", "shortfall": "1", "retryAfter": "1s"}
+	//	 "feature": "chat.gpt-large",
+	//	 "level": {"kind": "LEVEL_KIND_CONCURRENCY", "account": "acme", "limit": "streams"},
+	//	 "unit": "requests", "shortfall": "1", "retryAfter": "1s"}
 	DenialReason_DENIAL_REASON_CONCURRENCY DenialReason = 7
 	// A quota of the plan is used up for its window. Sample:
 	//
@@ -198,7 +205,7 @@ func (DenialKind) EnumDescriptor() ([]byte, []int) {
 	return file_purser_v1_denial_proto_rawDescGZIP(), []int{1}
 }
 
-// LevelKind says what sort of pot a level is about.
+// LevelKind says what sort of pot or limit a level is about.
 type LevelKind int32
 
 const (
@@ -210,6 +217,10 @@ const (
 	LevelKind_LEVEL_KIND_BUDGET LevelKind = 2
 	// A quota of the plan, counted for the account named.
 	LevelKind_LEVEL_KIND_QUOTA LevelKind = 3
+	// A rate limit of the plan, counted for the account named.
+	LevelKind_LEVEL_KIND_RATE LevelKind = 4
+	// A concurrency limit of the plan, counted for the account named.
+	LevelKind_LEVEL_KIND_CONCURRENCY LevelKind = 5
 )
 
 // Enum value maps for LevelKind.
@@ -219,12 +230,16 @@ var (
 		1: "LEVEL_KIND_WALLET",
 		2: "LEVEL_KIND_BUDGET",
 		3: "LEVEL_KIND_QUOTA",
+		4: "LEVEL_KIND_RATE",
+		5: "LEVEL_KIND_CONCURRENCY",
 	}
 	LevelKind_value = map[string]int32{
 		"LEVEL_KIND_UNSPECIFIED": 0,
 		"LEVEL_KIND_WALLET":      1,
 		"LEVEL_KIND_BUDGET":      2,
 		"LEVEL_KIND_QUOTA":       3,
+		"LEVEL_KIND_RATE":        4,
+		"LEVEL_KIND_CONCURRENCY": 5,
 	}
 )
 
@@ -309,16 +324,16 @@ func (WarningReason) EnumDescriptor() ([]byte, []int) {
 }
 
 // Level names what decided: an account of the chain from the caller's account to its payer,
-// and one pot of it.
+// and one pot or limit of it.
 type Level struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What sort of pot.
+	// What sort of pot or limit.
 	Kind LevelKind `protobuf:"varint,1,opt,name=kind,proto3,enum=purser.v1.LevelKind" json:"kind,omitempty"`
 	// Account id: the payer for a wallet, the owner of a budget, else the account it is about.
 	Account string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	// Id of the budget or quota; empty for a wallet.
+	// Id of the budget, quota or limit; empty for a wallet.
 	Limit string `protobuf:"bytes,3,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Key of the budget's label selector; empty if it is for the whole account.
+	// Key of the label whose values are counted by themselves; empty if it is for the whole account.
 	LabelKey string `protobuf:"bytes,4,opt,name=label_key,json=labelKey,proto3" json:"label_key,omitempty"`
 	// Value of that label.
 	LabelValue    string `protobuf:"bytes,5,opt,name=label_value,json=labelValue,proto3" json:"label_value,omitempty"`
@@ -400,7 +415,7 @@ type Denial struct {
 	Kind DenialKind `protobuf:"varint,2,opt,name=kind,proto3,enum=purser.v1.DenialKind" json:"kind,omitempty"`
 	// The candidate this is about.
 	Feature string `protobuf:"bytes,3,opt,name=feature,proto3" json:"feature,omitempty"`
-	// Which account, budget or quota decided.
+	// Which account, budget, quota or limit decided.
 	Level *Level `protobuf:"bytes,4,opt,name=level,proto3" json:"level,omitempty"`
 	// How much was missing for the least acceptable amount: micros of a credit if unit is empty,
 	// else a count of that meter. 0 if it is not about an amount.
@@ -709,12 +724,14 @@ const file_purser_v1_denial_proto_rawDesc = "" +
 	"DenialKind\x12\x1b\n" +
 	"\x17DENIAL_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10DENIAL_KIND_FIRM\x10\x01\x12\x19\n" +
-	"\x15DENIAL_KIND_TRANSIENT\x10\x02*k\n" +
+	"\x15DENIAL_KIND_TRANSIENT\x10\x02*\x9c\x01\n" +
 	"\tLevelKind\x12\x1a\n" +
 	"\x16LEVEL_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LEVEL_KIND_WALLET\x10\x01\x12\x15\n" +
 	"\x11LEVEL_KIND_BUDGET\x10\x02\x12\x14\n" +
-	"\x10LEVEL_KIND_QUOTA\x10\x03*i\n" +
+	"\x10LEVEL_KIND_QUOTA\x10\x03\x12\x13\n" +
+	"\x0fLEVEL_KIND_RATE\x10\x04\x12\x1a\n" +
+	"\x16LEVEL_KIND_CONCURRENCY\x10\x05*i\n" +
 	"\rWarningReason\x12\x1e\n" +
 	"\x1aWARNING_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17WARNING_REASON_OVER_CAP\x10\x01\x12\x1b\n" +

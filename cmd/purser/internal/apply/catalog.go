@@ -135,9 +135,11 @@ func (s *Server) plans(ctx context.Context, m *manifest.Manifest, p *Plan) error
 }
 
 func planRequest(p manifest.Plan) *purserv1.PublishPlanVersionRequest {
-	out := &purserv1.PublishPlanVersionRequest{Plan: p.ID, DisplayName: p.DisplayName, RateCard: p.RateCard, Fallback: p.Fallback}
+	out := &purserv1.PublishPlanVersionRequest{Plan: p.ID, DisplayName: p.DisplayName, RateCard: p.RateCard, Fallback: p.Fallback,
+		Rates: rates(p.Rates), Concurrency: concurrency(p.Concurrency)}
 	for _, e := range p.Entitlements {
-		entitlement := &purserv1.Entitlement{Feature: e.Feature, ConfigValue: e.Config}
+		entitlement := &purserv1.Entitlement{Feature: e.Feature, ConfigValue: e.Config,
+			Rates: rates(e.Rates), Concurrency: concurrency(e.Concurrency)}
 		for _, q := range e.Quotas {
 			entitlement.Quotas = append(entitlement.Quotas,
 				&purserv1.Quota{Id: q.ID, Meter: q.Meter, Limit: q.Limit, Window: window(q.Window)})

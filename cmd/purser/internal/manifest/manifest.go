@@ -81,6 +81,7 @@ type Plan struct {
 	RateCard     string        `json:"rate_card,omitempty"`
 	Fallback     []string      `json:"fallback,omitempty"`
 	Entitlements []Entitlement `json:"entitlements"`
+	Limits                     // of all features together
 	Status       Status        `json:"status,omitempty"`
 }
 
@@ -89,6 +90,7 @@ type Entitlement struct {
 	Feature string  `json:"feature"`
 	Config  string  `json:"config,omitempty"`
 	Quotas  []Quota `json:"quotas,omitempty"`
+	Limits          // of this feature alone
 }
 
 // Quota is a plan's cap over a window on one meter of a feature.
@@ -270,6 +272,8 @@ func (r *reader) plan(p *Plan) visit {
 		"display_name": {visit: r.text(&p.DisplayName)},
 		"rate_card":    {visit: r.id(&p.RateCard)},
 		"fallback":     {visit: list(r, &p.Fallback, r.id)},
+		"rates":        {visit: list(r, &p.Rates, r.rate)},
+		"concurrency":  {visit: list(r, &p.Concurrency, r.concurrency)},
 		"entitlements": {visit: list(r, &p.Entitlements, r.entitlement), required: true},
 		"status":       {visit: passOver},
 	})
@@ -277,9 +281,11 @@ func (r *reader) plan(p *Plan) visit {
 
 func (r *reader) entitlement(e *Entitlement) visit {
 	return r.mapping(fields{
-		"feature": {visit: r.id(&e.Feature), required: true},
-		"config":  {visit: r.text(&e.Config)},
-		"quotas":  {visit: list(r, &e.Quotas, r.quota)},
+		"feature":     {visit: r.id(&e.Feature), required: true},
+		"config":      {visit: r.text(&e.Config)},
+		"quotas":      {visit: list(r, &e.Quotas, r.quota)},
+		"rates":       {visit: list(r, &e.Rates, r.rate)},
+		"concurrency": {visit: list(r, &e.Concurrency, r.concurrency)},
 	})
 }
 

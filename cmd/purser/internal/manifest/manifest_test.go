@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/purser-io/purser/cmd/purser/internal/document"
 	"github.com/purser-io/purser/examples"
@@ -32,6 +33,13 @@ func TestParseExample(t *testing.T) {
 	}
 	if p := m.RateCards[0].Prices[2]; p.Micros != 15_000 || p.Per != 1000 || p.Meter != "input_tokens" {
 		t.Errorf("price = %+v", p)
+	}
+	if free := m.Plans[0]; len(free.Rates) != 1 || free.Rates[0] != (Rate{ID: "per-user", Meter: "requests", Label: "user", Limit: 300, Per: Duration(time.Minute)}) ||
+		len(free.Concurrency) != 1 || free.Concurrency[0] != (Concurrency{ID: "streams", Limit: 500}) {
+		t.Errorf("limits of free = %+v", free.Limits)
+	}
+	if r := m.Plans[1].Entitlements[0].Rates; len(r) != 1 || r[0].Meter != "output_tokens" || r[0].Limit != 20_000_000 || r[0].Burst != 0 {
+		t.Errorf("rates of pro = %+v", r)
 	}
 	if k := m.Keys[1]; k.Account != "acme" || k.Labels["region"] != "us-east" {
 		t.Errorf("key = %+v", k)
@@ -62,6 +70,12 @@ func TestParseRefuses(t *testing.T) {
 		"budget of both":  {"accounts:\n  - {id: a, budgets: [{id: b, credits: 1, cap: 2, window: DAY}]}\n", "needs either credits"},
 		"budget of none":  {"accounts:\n  - {id: a, budgets: [{id: b, window: DAY}]}\n", "needs either credits"},
 		"budget, no unit": {"accounts:\n  - {id: a, budgets: [{id: b, cap: 3, window: DAY}]}\n", "needs either credits"},
+		"rate of 0":       {plan("rates: [{id: r, limit: 0, per: 1s}]"), `"0" is not a whole number from 1`},
+		"rate for ever":   {plan("rates: [{id: r, limit: 1}]"), `the key "per" is missing`},
+		"rate each day":   {plan("rates: [{id: r, limit: 1, per: 24h}]"), `"24h" is not a duration from 1s to 1h0m0s`},
+		"rate, no unit":   {plan("rates: [{id: r, limit: 1, per: 60}]"), `"60" is not a duration`},
+		"rate label":      {plan("rates: [{id: r, limit: 1, per: 1m, label: 'user=ann'}]"), `label "user=ann"`},
+		"streams":         {plan("concurrency: [{id: c, limit: 1000001}]"), "is not a whole number from 1 to 1000000"},
 		"selector":        {"accounts:\n  - {id: a, budgets: [{id: b, credits: 1, window: DAY, label: 'Team=x'}]}\n", `label "Team"`},
 		"grant alone":     {"grants:\n  - {id: g, credits: 1}\n", `f:2:5: the key "account" is missing`},
 		"account twice":   {"accounts:\n  - {id: a, budgets: [{id: b, account: a, credits: 1, window: DAY}]}\n", `unknown key "account"`},
@@ -106,6 +120,10 @@ func TestParseListsEveryProblem(t *testing.T) {
 	if err == nil || strings.Count(err.Error(), "\n") != 1 {
 		t.Fatalf("error = %v, want two lines", err)
 	}
+}
+
+func plan(limits string) string {
+	return "plans:\n  - {id: p, entitlements: [{feature: f, " + limits + "}]}\n"
 }
 
 func price(rest string) string {

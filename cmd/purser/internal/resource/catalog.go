@@ -206,9 +206,10 @@ func quotaWords(e *purserv1.Entitlement) string {
 }
 
 func describePlan(ctx context.Context, s *Server, p *purserv1.PlanVersion, d *Description) error {
-	in := d.section("entitlements", "feature", "quotas", "config")
+	d.field("limits", limitWords(p))
+	in := d.section("entitlements", "feature", "quotas", "limits", "config")
 	for _, e := range p.GetEntitlements() {
-		in.add(e.GetFeature(), quotaWords(e), e.GetConfigValue())
+		in.add(e.GetFeature(), quotaWords(e), limitWords(e), e.GetConfigValue())
 	}
 	all, err := s.ListAccounts(ctx)
 	if err != nil {

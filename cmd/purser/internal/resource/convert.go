@@ -23,9 +23,10 @@ func FromFeature(f *purserv1.Feature) manifest.Feature {
 
 // FromPlan is a plan version as a file has it.
 func FromPlan(p *purserv1.PlanVersion) manifest.Plan {
-	out := manifest.Plan{ID: p.GetPlan(), DisplayName: p.GetDisplayName(), RateCard: p.GetRateCard(), Fallback: p.GetFallback()}
+	out := manifest.Plan{ID: p.GetPlan(), DisplayName: p.GetDisplayName(), RateCard: p.GetRateCard(), Fallback: p.GetFallback(),
+		Limits: fromLimits(p)}
 	for _, e := range p.GetEntitlements() {
-		entitlement := manifest.Entitlement{Feature: e.GetFeature(), Config: e.GetConfigValue()}
+		entitlement := manifest.Entitlement{Feature: e.GetFeature(), Config: e.GetConfigValue(), Limits: fromLimits(e)}
 		for _, q := range e.GetQuotas() {
 			entitlement.Quotas = append(entitlement.Quotas,
 				manifest.Quota{ID: q.GetId(), Meter: q.GetMeter(), Limit: q.GetLimit(), Window: Word(q.GetWindow())})
@@ -35,10 +36,11 @@ func FromPlan(p *purserv1.PlanVersion) manifest.Plan {
 	return SortedPlan(out)
 }
 
-// SortedPlan sorts entitlements and quotas; the order of the fallback means something.
+// SortedPlan sorts entitlements, quotas and limits; the order of the fallback means something.
 func SortedPlan(p manifest.Plan) manifest.Plan {
-	p.Entitlements = slices.Clone(p.Entitlements)
+	p.Entitlements, p.Limits = slices.Clone(p.Entitlements), sortedLimits(p.Limits)
 	for i, e := range p.Entitlements {
+		p.Entitlements[i].Limits = sortedLimits(e.Limits)
 		p.Entitlements[i].Quotas = slices.SortedFunc(slices.Values(e.Quotas),
 			func(a, b manifest.Quota) int { return cmp.Compare(a.ID, b.ID) })
 	}
