@@ -15,6 +15,12 @@
 //	answer := generate(handle.Feature(), handle.Granted("output_tokens"))
 //	receipt, err := handle.Commit(ctx, purser.Used("input_tokens", prompt), purser.Used("output_tokens", answer.Tokens))
 //
+// A handle that is open for long is kept alive by itself, and asks for more as usage is reported
+// on it where the request says up to how much: see [Handle], [Estimate.UpTo] and
+// [Handle.Report]. [Config.Session] sends calls over one stream for each address.
+// The packages gategrpc and gatehttp beside this one gate a whole server. docs/go-client.md
+// in the repository tells all of it in order.
+//
 // The client holds one connection to each address. An account has a home among them, the same
 // for every client, found by rendezvous hash (R27); a reservation is settled where it was made,
 // elsewhere only when that fails. A call is repeated by one rule: an error is definite if the

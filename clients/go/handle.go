@@ -161,6 +161,17 @@ func (h *Handle) reached(m *meter, used int64) bool {
 	return !m.over(used, final)
 }
 
+// More reports whether the work may go on: it is what [Handle.Report] would return.
+func (h *Handle) More() bool {
+	final := h.final.Load()
+	for _, m := range h.meters.all() {
+		if m.over(m.used.Load(), final) {
+			return false
+		}
+	}
+	return true
+}
+
 // Used is what was reported of meter so far.
 func (h *Handle) Used(meter string) int64 {
 	if m := h.meters.find(meter); m != nil {

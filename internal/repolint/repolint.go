@@ -114,6 +114,9 @@ var layers = []struct {
 	{"server", []string{"server", "quota", "authz", "proto"}},
 	{"clients", []string{"clients", "proto"}},
 	{"cmd", []string{"cmd", "server", "storage", "quota", "authz", "clients", "proto", "examples"}},
+	{"examples", []string{"clients", "proto"}},
+	// A node for the tests of clients.
+	{"internal/testnode", []string{"internal", "server", "storage", "quota", "authz", "proto"}},
 	{"internal", []string{"internal"}},
 }
 
