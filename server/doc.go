@@ -1,4 +1,5 @@
-// Package server is gRPC in and gRPC out: it builds the server with its interceptors, services,
+// Package server is gRPC and HTTP in and out: it builds the server with its interceptors, services,
 // health, reflection and metrics. It is the only place, with the packages below it, that
-// converts protobuf. It has no flags and no globals; nothing runs before [Server.Serve].
+// converts protobuf. It has no flags and no globals; nothing runs before [Server.Serve]
+// and [Server.ServeWeb].
 package server

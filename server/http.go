@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
 
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/server/web"
@@ -35,6 +36,7 @@ func (s *Server) newHTTP(services []web.Service, c *chain) (*http.Server, error)
 	l := &s.deps.Limits
 	calls, err := web.New(web.Config{
 		Services: services, Unary: c.unary, Stream: c.stream, Settles: settles,
+		Stats: []stats.Handler{c.stats}, Now: s.deps.Now,
 		Refuse: c.refuse,
 		MessageBytes: func(method string, stream bool) int {
 			if stream { // gRPC has one bound for all of them

@@ -217,3 +217,24 @@ func TestBrokenInvariantEndsTheProcess(t *testing.T) {
 	}
 	t.Log("still here")
 }
+
+// TestCallsOverHTTPAreCounted: in the same metrics as those over gRPC.
+func TestCallsOverHTTPAreCounted(t *testing.T) {
+	s := newSite(t)
+	s.chat(100)
+	s.post(reservePath, "application/json", strings.NewReader(reserveJSON))
+	s.post(reservePath, "application/json", strings.NewReader(`{"acount": "acme"}`))
+	s.post("/nowhere", "application/json", strings.NewReader(`{}`))
+	w := httptest.NewRecorder()
+	s.server.MetricsHandler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	for _, want := range []string{
+		`rpc_server_call_duration_seconds_count{rpc_method="purser.v1.AuthorityService/CheckAndReserve",rpc_response_status_code="OK",rpc_system_name="grpc"} 1`,
+		`rpc_server_call_duration_seconds_count{rpc_method="purser.v1.AuthorityService/CheckAndReserve",rpc_response_status_code="INVALID_ARGUMENT",rpc_system_name="grpc"} 1`,
+		`purser_call_errors_total{code="InvalidArgument",reason="REQUEST_INVALID"} 1`,
+		`purser_call_errors_total{code="Unimplemented",reason="FEATURE_DISABLED"} 1`,
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+}

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/stats"
 
 	"github.com/purser-io/purser/authz"
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
@@ -153,10 +154,11 @@ func (d *Deps) options() (o Options, c *chain, err error) {
 		return o, nil, fmt.Errorf("build validator: %w", err)
 	}
 	c = d.chain(validator)
+	c.stats = otelgrpc.NewServerHandler(
+		otelgrpc.WithTracerProvider(d.Tracer),
+		otelgrpc.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))))
 	o.Chain = []grpc.ServerOption{
-		grpc.StatsHandler(otelgrpc.NewServerHandler(
-			otelgrpc.WithTracerProvider(d.Tracer),
-			otelgrpc.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))))),
+		grpc.StatsHandler(c.stats),
 		grpc.ChainUnaryInterceptor(c.unary...),
 		grpc.ChainStreamInterceptor(c.stream...),
 	}
@@ -180,6 +182,7 @@ func (d *Deps) options() (o Options, c *chain, err error) {
 type chain struct {
 	unary  []grpc.UnaryServerInterceptor
 	stream []grpc.StreamServerInterceptor
+	stats  stats.Handler               // spans and metrics of calls
 	errors grpc.UnaryServerInterceptor // of unary: the one that maps, counts and logs errors
 }
 

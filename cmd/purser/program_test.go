@@ -327,6 +327,10 @@ func TestDemoKeepsServing(t *testing.T) {
 	p := start(t, "demo", "--keep", "--trace", writeFile(t, "short.csv", firstRows(50)))
 	address := p.await(t, `goes on serving on (\S+)`)
 	keyFile := p.await(t, `admin key is in (\S+)\.`)
+	web := p.await(t, `(http://\S+)/purser\.v1\.AuthorityService/GetBalance`)
+	if body := get(t, web+"/readyz"); body != "ready\n" {
+		t.Errorf("HTTP: %q", body)
+	}
 	must(t, "keys", "list", "--server", address, "--key-file", keyFile)
 	p.stop()
 	p.await(t, `(`+booksBalance+`)`)

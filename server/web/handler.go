@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/stats"
 
 	"github.com/purser-io/purser/quota/escrow"
 )
@@ -19,12 +21,15 @@ type Service struct {
 	Impl any
 }
 
-// Config is what a handler is made of; all of it is required but AllowOrigins.
+// Config is what a handler is made of; all of it is required but Stats, Now and AllowOrigins.
 type Config struct {
 	Services []Service
 	// Unary and Stream are the interceptors of the gRPC port, from the outside in.
 	Unary  []grpc.UnaryServerInterceptor
 	Stream []grpc.StreamServerInterceptor
+	// Stats are told of every call, with the times of Now.
+	Stats []stats.Handler
+	Now   func() time.Time
 	// Refuse maps an error of the domain to a gRPC status, as those interceptors do. It is
 	// called for what never reaches them.
 	Refuse func(ctx context.Context, method string, err error) error

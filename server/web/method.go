@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/stats"
 
 	"github.com/purser-io/purser/quota"
 )
@@ -43,12 +44,14 @@ type method struct {
 	kind    connect.StreamType
 	most    int64 // bytes of a message
 	settles bool
+	stats   []stats.Handler
+	now     func() time.Time
 	accept  []string // content types
 	rpc     http.Handler
 }
 
 func newMethod(c *Config, d *door, service, name string, kind connect.StreamType) *method {
-	m := &method{door: d, name: "/" + service + "/" + name, kind: kind}
+	m := &method{door: d, name: "/" + service + "/" + name, kind: kind, stats: c.Stats, now: c.Now}
 	m.most = int64(c.MessageBytes(m.name, kind != connect.StreamTypeUnary))
 	m.settles = c.Settles(m.name)
 	connectPrefix := "application/"
@@ -232,20 +235,25 @@ func (m *method) examine(answer http.Header, r *http.Request) (int, error) {
 // unary makes the handler of a method with one request and one answer.
 func (m *method) unary(impl any, handler grpc.MethodHandler, chain grpc.UnaryServerInterceptor) http.Handler {
 	return connect.NewUnaryHandler(m.name, func(ctx context.Context, req *connect.Request[message]) (*connect.Response[message], error) {
+		ctx, seen := m.observe(ctx, false, false)
 		t := &transport{name: m.name}
 		var bad error
 		out, err := handler(impl, grpc.NewContextWithServerTransportStream(ctx, t), func(in any) error {
 			bad = decodeInto(req.Msg, in)
+			seen.received(ctx, in, len(req.Msg.data))
 			return bad
 		}, chain)
-		switch {
-		case bad != nil:
-			return nil, m.refusal(ctx, bad)
-		case err != nil:
+		if bad != nil {
+			err = m.refuse(ctx, m.name, bad) // before the interceptors
+		}
+		if err != nil {
+			seen.end(ctx, err)
 			failed := toConnect(err)
 			t.copyTo(failed.Meta(), failed.Meta())
 			return nil, failed
 		}
+		seen.sent(ctx, out)
+		seen.end(ctx, nil)
 		answer, err := answerOf(out)
 		if err != nil {
 			return nil, m.refusal(ctx, err)
@@ -260,9 +268,12 @@ func (m *method) unary(impl any, handler grpc.MethodHandler, chain grpc.UnarySer
 func (m *method) stream(impl any, desc *grpc.StreamDesc, chain grpc.StreamServerInterceptor) http.Handler {
 	info := &grpc.StreamServerInfo{FullMethod: m.name, IsClientStream: desc.ClientStreams, IsServerStream: desc.ServerStreams}
 	serve := func(ctx context.Context, conn connect.StreamingHandlerConn, first *message) error {
-		s := &stream{method: m, conn: conn, first: first, one: first != nil}
+		ctx, seen := m.observe(ctx, desc.ClientStreams, desc.ServerStreams)
+		s := &stream{method: m, conn: conn, first: first, one: first != nil, seen: seen}
 		s.ctx = grpc.NewContextWithServerTransportStream(ctx, &streamTransport{s})
-		if err := chain(impl, s, info, desc.Handler); err != nil {
+		err := chain(impl, s, info, desc.Handler)
+		seen.end(ctx, err)
+		if err != nil {
 			return toConnect(err)
 		}
 		return nil

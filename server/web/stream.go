@@ -88,6 +88,7 @@ type stream struct {
 	conn   connect.StreamingHandlerConn
 	first  *message // if the method takes one message: it, until it is read
 	one    bool
+	seen   *observation
 }
 
 // Context implements grpc.ServerStream.
@@ -114,6 +115,7 @@ func (s *stream) SendMsg(m any) error {
 	if err != nil {
 		return err
 	}
+	s.seen.sent(s.ctx, m)
 	return s.conn.Send(answer)
 }
 
@@ -131,6 +133,7 @@ func (s *stream) RecvMsg(m any) error {
 			return received(err)
 		}
 	}
+	s.seen.received(s.ctx, m, len(in.data))
 	return decodeInto(in, m)
 }
 
