@@ -25,6 +25,12 @@ type Limits struct {
 	// AdminTimeout ends admin calls that state no deadline: 2 min, for a suspension with sync may
 	// wait a lease.
 	AdminTimeout time.Duration
+	// SessionWorkers is how many operations of sessions may read the store at once: 32. All others
+	// are answered without a goroutine of their own.
+	SessionWorkers int
+	// SessionQueue is how many operations of sessions may wait for that: 4096, a sixteenth of it
+	// those of one stream. What comes beyond is refused with SERVER_OVERLOADED.
+	SessionQueue int
 	// DeadlineShave is how much before the caller's deadline a handler gives up: 5 ms, about a
 	// round trip in a data centre.
 	DeadlineShave time.Duration
@@ -52,6 +58,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.StreamsPerConnection, 4096)
 	set(&l.DataTimeout, 30*time.Second)
 	set(&l.AdminTimeout, 2*time.Minute)
+	set(&l.SessionWorkers, 32)
+	set(&l.SessionQueue, 4096)
 	set(&l.DeadlineShave, 5*time.Millisecond)
 	set(&l.KeepaliveMin, 10*time.Second)
 	set(&l.KeepaliveTime, time.Minute)

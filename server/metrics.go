@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/server/session"
 )
 
 // Metrics counts what the authority and the server do, for Prometheus. It implements the
@@ -39,6 +40,9 @@ type Metrics struct {
 	events  prometheus.Counter
 	lag     prometheus.Gauge
 
+	sessions   prometheus.Gauge
+	operations [session.Kinds]prometheus.Counter
+
 	failed *prometheus.CounterVec
 }
 
@@ -50,6 +54,7 @@ func NewMetrics() *Metrics {
 	m.decide()
 	m.settle()
 	m.store()
+	m.session()
 	m.failed = m.counters("purser_call_errors_total", "Calls that failed, by gRPC code and reason; denials are no errors.", "code", "reason")
 	return m
 }
@@ -97,6 +102,15 @@ func (m *Metrics) store() {
 	m.batches = m.counter("purser_projected_batches_total", "Journal batches projected by this node.")
 	m.events = m.counter("purser_usage_events_total", "Usage events written by this node.")
 	m.lag = m.gauge("purser_projection_lag_seconds", "Age of the newest settlement in what was projected last.")
+}
+
+func (m *Metrics) session() {
+	m.sessions = m.gauge("purser_sessions_open", "Streams of operations that are open.")
+	operations := m.counters("purser_session_operations_total", "Operations received in sessions.", "operation")
+	for k := session.CheckAndReserve; k < session.Kinds; k++ {
+		m.operations[k] = operations.WithLabelValues(k.String())
+	}
+	m.operations[session.None] = operations.WithLabelValues("none")
 }
 
 func (m *Metrics) counter(name, help string) prometheus.Counter {
@@ -182,6 +196,12 @@ func (m *Metrics) Projected(batches, events int, lag time.Duration) {
 	m.events.Add(float64(max(events, 0)))
 	m.lag.Set(lag.Seconds())
 }
+
+// SessionsOpen adds to the number of streams open.
+func (m *Metrics) SessionsOpen(change int) { m.sessions.Add(float64(change)) }
+
+// SessionOperations counts operations received in sessions.
+func (m *Metrics) SessionOperations(k session.Kind, n int) { m.operations[k].Add(float64(n)) }
 
 // Unpriced counts usage of a known meter that its price version has no price for.
 func (m *Metrics) Unpriced() { m.unpriced.Inc() }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -35,8 +36,12 @@ func (s *Server) Serve(l net.Listener) error {
 			}
 		}
 	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	reporter.Go(func() { s.sessions.Run(ctx) })
 	err := s.grpc.Serve(l)
 	close(stop)
+	cancel()
 	reporter.Wait()
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil // GracefulStop came first

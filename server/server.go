@@ -38,6 +38,7 @@ import (
 	"github.com/purser-io/purser/server/grpcerr"
 	"github.com/purser-io/purser/server/interceptor"
 	"github.com/purser-io/purser/server/key"
+	"github.com/purser-io/purser/server/session"
 	"github.com/purser-io/purser/server/usage"
 	"github.com/purser-io/purser/server/web"
 )
@@ -47,6 +48,7 @@ type Authority interface {
 	authority.Authority
 	admin.Refresher
 	account.Waiter
+	session.Node
 	KeyLookup() authz.KeyStore
 	Ready() error
 	Status() engine.Status
@@ -73,16 +75,19 @@ type Deps struct {
 	Insecure  bool                 // plain text anywhere; calls need a key all the same
 	Origins   []string             // web origins whose pages may call over HTTP; "*" = all; none = no page of another origin
 	Limits    Limits
+
+	failures *interceptor.Failures
 }
 
 // Server serves the API over gRPC, and over HTTP if asked to.
 type Server struct {
-	deps    Deps
-	grpc    *grpc.Server
-	http    *http.Server
-	options Options
-	health  *health.Server
-	metrics *Metrics
+	deps     Deps
+	grpc     *grpc.Server
+	http     *http.Server
+	options  Options
+	sessions *session.Server
+	health   *health.Server
+	metrics  *Metrics
 }
 
 // Options are how gRPC is set up, for who serves something else in the same way beside it.
@@ -140,6 +145,8 @@ func (d *Deps) complete() error {
 		d.Tracer = noop.NewTracerProvider()
 	}
 	d.Limits = d.Limits.withDefaults()
+	d.failures = &interceptor.Failures{Logger: d.Logger, Errs: grpcerr.New(d.Logger), Count: d.Metrics,
+		Sample: &interceptor.Sampler{First: d.Limits.LogFirst, Every: d.Limits.LogEvery}}
 	return errors.Join(errs...)
 }
 
@@ -190,10 +197,9 @@ type chain struct {
 // that may refuse; what is logged and who may call depends on who it is.
 func (d *Deps) chain(v protovalidate.Validator) *chain {
 	l := &d.Limits
-	errs := grpcerr.New(d.Logger)
 	policy := authz.NewPolicy()
-	recoverUnary, recoverStream := interceptor.Recover(d.Logger, errs)
-	errorsUnary, errorsStream := interceptor.Errors(d.Logger, errs, d.Metrics, &interceptor.Sampler{First: l.LogFirst, Every: l.LogEvery})
+	recoverUnary, recoverStream := interceptor.Recover(d.Logger, d.failures.Errs)
+	errorsUnary, errorsStream := d.failures.Interceptors()
 	whoUnary, whoStream := interceptor.NewAuthenticator(d.Authority.KeyLookup(), wallClock(d.Now)).Interceptors(policy)
 	mayUnary, mayStream := interceptor.Authorize(policy)
 	return &chain{
@@ -216,10 +222,13 @@ func (d *Deps) chain(v protovalidate.Validator) *chain {
 func (s *Server) register() []web.Service {
 	d, r := &s.deps, &registrar{Server: s.grpc}
 	desk := &admin.Desk{Clock: wallClock(d.Now), Refresher: d.Authority, Logger: d.Logger}
-	purserv1.RegisterAuthorityServiceServer(r, &authority.Service{
+	gate := &authority.Service{
 		Authority: d.Authority, Profiles: d.Store, Logger: d.Logger,
 		Denials: &interceptor.Sampler{First: d.Limits.LogFirst, Every: d.Limits.LogEvery},
-	})
+	}
+	gate.Sessions = session.New(d.sessions(authority.Operations{Service: gate}))
+	s.sessions = gate.Sessions
+	purserv1.RegisterAuthorityServiceServer(r, gate)
 	purserv1.RegisterCatalogServiceServer(r, &catalog.Service{Desk: desk, Store: d.Store})
 	purserv1.RegisterAccountServiceServer(r, &account.Service{Desk: desk, Store: d.Store, Meters: d.Store, Waiter: d.Authority, Random: d.Random})
 	purserv1.RegisterKeyServiceServer(r, &key.Service{Desk: desk, Store: d.Store, Random: d.Random})
@@ -227,6 +236,17 @@ func (s *Server) register() []web.Service {
 	grpc_health_v1.RegisterHealthServer(r, s.health)
 	reflection.Register(r)
 	return r.services
+}
+
+// sessions is how streams of operations are served.
+func (d *Deps) sessions(operations session.Operations) session.Config {
+	l := &d.Limits
+	return session.Config{
+		Operations: operations, Node: d.Authority, Keys: d.Authority.KeyLookup(), Metrics: d.Metrics, Now: d.Now,
+		Status: d.failures.Operation, Panicked: interceptor.Panicked(d.Logger),
+		Timeout: min(l.DataTimeout, session.MaxTimeout), OperationBytes: l.DataMessageBytes,
+		Workers: l.SessionWorkers, Queue: l.SessionQueue, QueuePerStream: max(l.SessionQueue/16, 1), Watch: healthPoll,
+	}
 }
 
 // Options tells how the server's gRPC is set up. The interceptors may be shared.
@@ -243,11 +263,12 @@ func (s *Server) MetricsHandler() http.Handler {
 	return mux
 }
 
-// GracefulStop takes no new calls, lets those that run end, and makes Serve and ServeWeb return. When ctx
-// ends first, what still runs is cut off: its callers repeat it elsewhere. Call it after the
-// authority's Drain.
+// GracefulStop takes no new calls, lets those that run end, ends sessions when what they have
+// received is answered, and makes Serve and ServeWeb return. When ctx ends first, what still
+// runs is cut off: its callers repeat it elsewhere. Call it after the authority's Drain.
 func (s *Server) GracefulStop(ctx context.Context) {
 	s.health.Shutdown()
+	s.sessions.Close()
 	var stopping sync.WaitGroup
 	stopping.Go(func() { s.stopHTTP(ctx) })
 	stopped := make(chan struct{})

@@ -29,17 +29,18 @@ type Authority struct {
 	base    time.Time // origin of the monotonic readings
 	seed    maphash.Seed
 
-	catalogue atomic.Pointer[quota.Catalogue]
-	codec     atomic.Pointer[token.Codec]
-	accounts  *accounts
-	keys      *keys
-	liveMu    sync.RWMutex
-	live      map[string]*atomic.Int64 // reservations by principal (R53)
-	draining  atomic.Bool
-	macReload atomic.Int64 // mono; when an unknown token key was last looked up
-	mourning  atomic.Int64 // until then, dead incarnations may have something out
-	returns   comings
-	trouble   atomic.Pointer[quota.Error] // why the last flush failed; nil = it did not
+	catalogue  atomic.Pointer[quota.Catalogue]
+	codec      atomic.Pointer[token.Codec]
+	accounts   *accounts
+	keys       *keys
+	liveMu     sync.RWMutex
+	live       map[string]*atomic.Int64 // reservations by principal (R53)
+	draining   atomic.Bool
+	drainUntil atomic.Int64 // mono; set before draining
+	macReload  atomic.Int64 // mono; when an unknown token key was last looked up
+	mourning   atomic.Int64 // until then, dead incarnations may have something out
+	returns    comings
+	trouble    atomic.Pointer[quota.Error] // why the last flush failed; nil = it did not
 
 	engine  atomic.Pointer[engine]    // the one that issues
 	former  atomic.Pointer[[]*engine] // those before it that still settle (R30)

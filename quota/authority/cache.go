@@ -70,8 +70,8 @@ func newAccounts(s quota.AccountStore, c Clock, bound int) *accounts {
 	return &accounts{store: s, clock: c, bound: bound, known: make(map[string]*account), unknown: make(map[string]time.Time)}
 }
 
-// get answers from memory, else with one read. An unknown account is nil without an error.
-func (c *accounts) get(ctx context.Context, id string) (*account, error) {
+// peek answers from memory. An account known not to exist is nil.
+func (c *accounts) peek(id string) (a *account, known bool) {
 	c.mu.RLock()
 	a, ok := c.known[id]
 	var since time.Time
@@ -79,11 +79,13 @@ func (c *accounts) get(ctx context.Context, id string) (*account, error) {
 		since = c.unknown[id]
 	}
 	c.mu.RUnlock()
-	if ok {
+	return a, ok || !since.IsZero() && c.clock.Now().Sub(since) < unknownFor
+}
+
+// get answers from memory, else with one read. An unknown account is nil without an error.
+func (c *accounts) get(ctx context.Context, id string) (*account, error) {
+	if a, known := c.peek(id); known {
 		return a, nil
-	}
-	if !since.IsZero() && c.clock.Now().Sub(since) < unknownFor {
-		return nil, nil
 	}
 	found, err, _ := c.flight.Do(id, func() (any, error) { return c.load(context.WithoutCancel(ctx), id) })
 	if err != nil {

@@ -14,7 +14,8 @@ func (a *Authority) denied(ctx context.Context, r *quota.Request, c *call, d *qu
 		d.Denial = c.res.Denial // the first choice's reason stands
 	}
 	d.Warnings = append(d.Warnings, c.res.Warnings...)
-	if d.Denial.Transient && d.Denial.RetryIn == 0 { // a limit knows by itself
+	// A limit knows by itself.
+	if d.Denial.Transient && d.Denial.RetryIn == 0 && (c.attempt == nil || !c.attempt.mustAsk(a, c.req.Payer)) {
 		d.Denial.RetryIn = a.comesBack(ctx, c.req.Payer)
 	}
 }

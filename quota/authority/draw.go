@@ -24,6 +24,7 @@ type draw struct {
 	shard   *shard
 	engine  *engine
 	waiters int
+	hanging []Waker // those of them that do not block
 	done    chan struct{}
 	err     error
 }
@@ -55,13 +56,19 @@ func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, er
 	return w, nil
 }
 
-// await waits for a draw; a policy change met by it asks for another round.
+// await waits for a draw.
 func (a *Authority) await(ctx context.Context, w *draw, acc *account) error {
 	select {
 	case <-w.done:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	return a.drawn(w, acc)
+}
+
+// drawn is what an ended draw means to those who waited for it; a policy change met by it asks
+// for another round.
+func (a *Authority) drawn(w *draw, acc *account) error {
 	switch {
 	case errors.Is(w.err, quota.ReasonPolicyChanged):
 		a.accounts.drop(acc)
@@ -154,6 +161,10 @@ func (a *Authority) endDraw(w *draw, drawn []quota.Drawn, err error) {
 	delete(w.shard.draws, w.Payer())
 	w.err = err
 	close(w.done)
+	for _, h := range w.hanging {
+		h.Wake()
+	}
+	w.hanging = nil
 }
 
 // contendedTries is how often a draw that lost against others is tried again, beyond what the

@@ -103,7 +103,7 @@ func (a *Authority) flushGuest(ctx context.Context, l *lane, no int64, records [
 	return l.journal.Judged(fates, used), nil, nil
 }
 
-// finish tells the shard and the caller what became of a settlement.
+// finish tells the shard and the callers what became of a settlement. Call it without locks.
 func (a *Authority) finish(l *lane, p *escrow.Pending) {
 	if p.Local() {
 		sh := l.engine.owner(p.Record.Lane, p.Record.Sequence)
@@ -116,7 +116,7 @@ func (a *Authority) finish(l *lane, p *escrow.Pending) {
 		a.metrics.Settled(e.Kind, e.Phase == quota.PhaseLate, e.Charged, e.Uncovered)
 	}
 	if r, ok := p.Reply.(*reply); ok {
-		close(r.done)
+		r.known(a, p)
 	}
 }
 

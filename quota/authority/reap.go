@@ -78,6 +78,7 @@ func (a *Authority) closeLane(ctx context.Context, l quota.LaneID) error {
 // incarnation is DRAINED, to be closed without waiting for its lease. Run must still be
 // running; end it afterwards.
 func (a *Authority) Drain(ctx context.Context) error {
+	a.drainUntil.Store(a.instant().Mono + int64(a.cfg.DrainFor))
 	a.draining.Store(true)
 	_ = a.holds() // passes through every shard's lock: no reserve is half way any more
 	a.awaitHolds(ctx)
@@ -94,6 +95,15 @@ func (a *Authority) Drain(ctx context.Context) error {
 		return nil // found dead before it could say so: its lanes are closed all the same
 	}
 	return err
+}
+
+// Draining reports whether this node goes away, and for how long from now it waits for live
+// reservations to be settled here.
+func (a *Authority) Draining() (settleFor time.Duration, draining bool) {
+	if !a.draining.Load() {
+		return 0, false
+	}
+	return time.Duration(max(a.drainUntil.Load()-a.instant().Mono, 0)), true
 }
 
 // awaitHolds waits for live reservations to be settled, within DrainFor.

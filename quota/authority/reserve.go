@@ -39,17 +39,27 @@ func resetDecision(d *quota.Decision) {
 func (a *Authority) reserve(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error {
 	c := calls.Get().(*call)
 	defer calls.Put(c)
+	return a.rounds(ctx, p, r, c, d)
+}
+
+// rounds decides a request anew until it is decided. An attempt ends them where it would have
+// to block, and goes on with the next one.
+func (a *Authority) rounds(ctx context.Context, p *authz.Principal, r *quota.Request, c *call, d *quota.Decision) error {
 	ttl, err := a.prepare(p, r, c)
 	if err != nil {
 		return err
 	}
 	c.req.TTL = int64(ttl)
-	for try := range reserveTries {
+	tries := new(int)
+	if c.attempt != nil {
+		tries = &c.attempt.tries
+	}
+	for ; *tries < reserveTries; *tries++ {
 		e, now, err := a.issuing()
 		if err != nil {
 			return err
 		}
-		acc, err := a.accounts.get(ctx, r.Account)
+		acc, err := a.profile(ctx, c, r.Account)
 		if err != nil {
 			return err
 		}
@@ -57,7 +67,7 @@ func (a *Authority) reserve(ctx context.Context, p *authz.Principal, r *quota.Re
 			d.Denial = quota.Denial{Reason: quota.DeniedAccountUnknown, Subject: r.Account}
 			return nil
 		}
-		c.req.Final = try == reserveTries-1
+		c.req.Final = *tries == reserveTries-1
 		again, err := a.decide(ctx, e, now, acc, r, c, d)
 		if err != nil || !again {
 			return err
@@ -163,6 +173,8 @@ func (a *Authority) decide(ctx context.Context, e *engine, now int64, acc *accou
 		return false, err
 	case status == staleAccount:
 		return true, nil
+	case w != nil && c.attempt != nil:
+		return a.hang(c.attempt, w, acc)
 	case w != nil:
 		return true, a.await(ctx, w, acc)
 	case status == escrow.Overloaded:

@@ -20,7 +20,8 @@ type call struct {
 	calendar window.Calendar
 	digest   hash.Hash
 	encoded  []byte
-	asked    int // meters the request named: the first lines of every candidate
+	asked    int      // meters the request named: the first lines of every candidate
+	attempt  *Attempt // whose round it is, if it must not block
 }
 
 var calls = sync.Pool{New: func() any { return &call{digest: sha256.New()} }}

@@ -15,11 +15,6 @@ import (
 	"github.com/purser-io/purser/quota/token"
 )
 
-// reply is who waits for a settlement's fate; it is closed once, when Pending.Fate is set.
-type reply struct {
-	done chan struct{}
-}
-
 // Commit settles a reservation with what was really used; the receipt is durable. Real usage
 // is not refused: beyond the hold it is charged to what else the account has, then to debt.
 // Any node can commit any reservation. Calling again with the same usage replays.
@@ -29,21 +24,13 @@ type reply struct {
 // Indefinite: OUTCOME_UNKNOWN and a context's end: the commit may still land; send the same
 // again.
 func (a *Authority) Commit(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error) {
-	x, err := a.recordOf(ctx, p, s, quota.Committed)
-	if err != nil {
-		return quota.Receipt{}, err
-	}
-	return a.settle(ctx, x)
+	return a.settle(ctx, p, s, quota.Committed)
 }
 
 // Release gives a reservation back unused. Calling again replays; after an expiry it is no
 // error, after a commit it is RESERVATION_COMMITTED. Otherwise as Commit.
 func (a *Authority) Release(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error) {
-	x, err := a.recordOf(ctx, p, s, quota.Released)
-	if err != nil {
-		return quota.Receipt{}, err
-	}
-	return a.settle(ctx, x)
+	return a.settle(ctx, p, s, quota.Released)
 }
 
 // decode opens a token and checks that it is the caller's (R38).
@@ -54,6 +41,11 @@ func (a *Authority) decode(ctx context.Context, p *authz.Principal, raw []byte, 
 			err = a.codec.Load().Decode(raw, t)
 		}
 	}
+	return opened(p, t, err)
+}
+
+// opened says whether a token that was decoded into t, with err, is for p to use.
+func opened(p *authz.Principal, t *token.Token, err error) error {
 	if err != nil {
 		return &quota.Error{Reason: quota.ReasonTokenInvalid, NotApplied: true, Err: err,
 			Message: "the token is not one that this authority issued; pass it on exactly as CheckAndReserve returned it"}
@@ -72,18 +64,14 @@ func (a *Authority) mayReloadMACKeys() bool {
 	return now-last >= int64(a.cfg.Poll) && a.macReload.CompareAndSwap(last, now)
 }
 
-// recordOf prices a settlement: the record without its slots.
-func (a *Authority) recordOf(ctx context.Context, p *authz.Principal, s *quota.Settle, kind quota.SettleKind) (*settlement, error) {
-	var x settlement
+// record prices a settlement whose token is decoded: the record without its slots.
+func (a *Authority) record(ctx context.Context, s *quota.Settle, kind quota.SettleKind, x *settlement) error {
 	t := &x.token
-	if err := a.decode(ctx, p, s.Token, t); err != nil {
-		return nil, err
-	}
 	labels := t.Labels
 	if len(s.Labels) > 0 {
 		merged, err := label.Merge(s.Labels, t.Labels)
 		if err != nil {
-			return nil, &quota.Error{Reason: quota.ReasonRequestInvalid, Message: err.Error(), NotApplied: true}
+			return &quota.Error{Reason: quota.ReasonRequestInvalid, Message: err.Error(), NotApplied: true}
 		}
 		labels = merged
 	}
@@ -95,13 +83,13 @@ func (a *Authority) recordOf(ctx context.Context, p *authz.Principal, s *quota.S
 		ReservedAt: t.IssuedAt, ExpiresAt: t.Expires, SettledAt: a.now(),
 	}
 	if kind != quota.Committed {
-		return &x, nil
+		return nil
 	}
 	if err := a.price(ctx, &x.rec, s.Usage); err != nil {
-		return nil, err
+		return err
 	}
 	x.rec.Digest = usageDigest(x.rec.Usage)
-	return &x, nil
+	return nil
 }
 
 // settlement is a token with the record it becomes.
@@ -163,30 +151,6 @@ func usageDigest(usage []quota.Quantity) uint64 {
 	return sum
 }
 
-// settle brings a settlement to its fate, first in the owner's lane if that is here, else in
-// the guest lane.
-func (a *Authority) settle(ctx context.Context, x *settlement) (quota.Receipt, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.SettleTimeout)
-	defer cancel()
-	foreign := false
-	for {
-		p, mine, err := a.enqueue(x, foreign)
-		if err != nil {
-			return quota.Receipt{}, err
-		}
-		select {
-		case <-p.Reply.(*reply).done:
-		case <-ctx.Done():
-			return quota.Receipt{}, a.unknownOutcome(ctx)
-		}
-		receipt, again, err := conclude(&x.rec, p, mine)
-		if !again {
-			return receipt, err
-		}
-		foreign = true // behind an expiry: a LATE charge, which the database decides (R15)
-	}
-}
-
 // unknownOutcome is the answer to who has waited long enough. It says what is wrong with the
 // store if that is known: a full disk is somebody's to mend.
 func (a *Authority) unknownOutcome(ctx context.Context) error {
@@ -201,41 +165,30 @@ func (a *Authority) unknownOutcome(ctx context.Context) error {
 		Message: why + "; the settlement may still land: send the same request again, here or to another node"}
 }
 
-// enqueue puts a settlement where it becomes durable. mine says that the Pending is this
-// call's own and not one it joined.
-func (a *Authority) enqueue(x *settlement, foreign bool) (p *escrow.Pending, mine bool, err error) {
-	r := &reply{done: make(chan struct{})}
-	if sh := a.ownerOf(x.rec.Lane, x.rec.Sequence); sh != nil && !foreign {
-		if sh.lane.full() {
-			return nil, false, overloaded("this node's settle queue is full")
+// foreignSlots splits a charge over the parts in the token; what they do not cover is
+// uncovered: the settler has no allotments in the owner's lane (R25, R27).
+func foreignSlots(t *token.Token, charge []int64) (held int64, slots []quota.Slot) {
+	slots = make([]quota.Slot, len(t.Slots))
+	for i := range t.Slots {
+		from, to := &t.Slots[i], &slots[i]
+		to.Kind, to.Unit, to.Pot, to.Charge = quota.PotKind(from.Kind), from.Unit, from.PotID, charge[i]
+		if len(from.Parts) > 0 {
+			to.Anchor = quota.AllotmentNo(from.Parts[0].Allotment)
 		}
-		switch status, p, queued := sh.settle(x, r); {
-		case status == escrow.Enqueue:
-			if !queued {
-				a.stranded(sh.lane, []*escrow.Pending{p})
+		rest := charge[i]
+		for _, part := range from.Parts {
+			if from.Kind == uint8(quota.PotWallet) {
+				held += part.Amount
 			}
-			return p, true, nil
-		case status == escrow.Underway && p.Reply != nil:
-			return p, false, nil
+			used := min(rest, part.Amount)
+			rest -= used
+			if used > 0 {
+				to.Parts = append(to.Parts, token.Part{Allotment: part.Allotment, Amount: used})
+			}
 		}
+		to.Uncovered = rest
 	}
-	rec := x.rec
-	escrow.Foreign(&x.token, &rec)
-	p = &escrow.Pending{Record: rec, Reply: r}
-	if a.engine.Load().guest.full() {
-		return nil, false, overloaded("this node's settle queue is full")
-	}
-	a.toGuest(p)
-	return p, true, nil
-}
-
-// settle turns a hold into a settlement in the lane's queue, under one lock so that
-// operations on a reservation keep their order.
-func (s *shard) settle(x *settlement, r *reply) (status escrow.SettleStatus, p *escrow.Pending, queued bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	status, p = s.core.Settle(x.rec.SettledAt, x.rec, r)
-	return status, p, status == escrow.Enqueue && s.lane.push(p)
+	return held, slots
 }
 
 // conclude turns a fate into the answer of one call. again asks for the guest lane.

@@ -141,6 +141,10 @@ func toAPICommit(r *quota.Receipt) *purserv1.CommitResponse {
 	}
 }
 
+func toAPIRelease(r *quota.Receipt) *purserv1.ReleaseResponse {
+	return &purserv1.ReleaseResponse{State: toAPIState(r.State), Replayed: r.Replayed}
+}
+
 func toAPIDecision(allowed bool) purserv1.Decision {
 	if allowed {
 		return purserv1.Decision_DECISION_ALLOWED

@@ -9,8 +9,10 @@ import (
 	"github.com/purser-io/purser/authz"
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/quota"
+	engine "github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/server/caller"
 	"github.com/purser-io/purser/server/interceptor"
+	"github.com/purser-io/purser/server/session"
 )
 
 // Authority is the engine as this service needs it; see package quota/authority.
@@ -20,6 +22,13 @@ type Authority interface {
 	Commit(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error)
 	Release(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error)
 	Balance(ctx context.Context, account string) (quota.Balance, error)
+
+	// The same in steps that do not block, for sessions.
+	Attempt(p *authz.Principal, r *quota.Request, t *engine.Attempt, d *quota.Decision) (engine.Progress, error)
+	BeginCommit(p *authz.Principal, s *quota.Settle, told engine.Settled) (engine.Progress, error)
+	BeginRelease(p *authz.Principal, s *quota.Settle, told engine.Settled) (engine.Progress, error)
+	PrefetchAccount(ctx context.Context, account string) error
+	PrefetchToken(ctx context.Context, p *authz.Principal, token []byte) error
 }
 
 // Profiles reads accounts with their budgets; a balance names them.
@@ -34,6 +43,7 @@ type Service struct {
 	Profiles  Profiles
 	Logger    *slog.Logger
 	Denials   *interceptor.Sampler // which denials get a line in the log
+	Sessions  *session.Server      // whose Operations are this service's
 }
 
 // errNobody says that a call came past authentication: a fault of the wiring.
@@ -46,27 +56,30 @@ func whose(ctx context.Context, account string) (*authz.Principal, string, error
 	if !ok {
 		return nil, "", errNobody
 	}
+	account, err := accountOf(p, account)
+	return p, account, err
+}
+
+// accountOf is the account that p names, or the one its key is bound to.
+func accountOf(p *authz.Principal, account string) (string, error) {
 	if account == "" {
 		account = p.Account
 	}
 	if err := checkAccount("account", account); err != nil {
-		return nil, "", err
+		return "", err
 	}
 	if !p.MayUseAccount(account) {
-		return nil, "", &quota.Error{Reason: quota.ReasonCallerNotAllowed, NotApplied: true,
+		return "", &quota.Error{Reason: quota.ReasonCallerNotAllowed, NotApplied: true,
 			Message: "the key is bound to account " + p.Account + " and may name no other",
 			Meta:    map[string]string{"account": account, "bound_account": p.Account}}
 	}
-	return p, account, nil
+	return account, nil
 }
 
 // Extend is defined in the contract and not served yet.
 func (s *Service) Extend(context.Context, *purserv1.ExtendRequest) (*purserv1.ExtendResponse, error) {
 	return nil, disabled("Extend")
 }
-
-// Session is defined in the contract and not served yet.
-func (s *Service) Session(purserv1.AuthorityService_SessionServer) error { return disabled("Session") }
 
 func disabled(method string) error {
 	return &quota.Error{Reason: quota.ReasonFeatureDisabled, NotApplied: true,

@@ -38,5 +38,5 @@ func (s *Service) Release(ctx context.Context, req *purserv1.ReleaseRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	return &purserv1.ReleaseResponse{State: toAPIState(receipt.State), Replayed: receipt.Replayed}, nil
+	return toAPIRelease(&receipt), nil
 }

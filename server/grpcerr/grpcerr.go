@@ -115,9 +115,17 @@ func (m *Mapper) Status(ctx context.Context, method string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if out := m.message(ctx, method, err); out != nil {
+		return out.status()
+	}
+	return foreign(err).Err()
+}
+
+// message is what err says, with a fault logged; nil for what is not of the domain.
+func (m *Mapper) message(ctx context.Context, method string, err error) *message {
 	reason := ReasonOf(err)
 	if reason == "" {
-		return foreign(err).Err()
+		return nil
 	}
 	var invalid *InvalidError
 	errors.As(err, &invalid)
@@ -126,7 +134,7 @@ func (m *Mapper) Status(ctx context.Context, method string, err error) error {
 		e = &quota.Error{Reason: reason}
 	}
 	row, _ := Lookup(reason)
-	out := message{row: row, Error: e, meta: maps.Clone(e.Meta)}
+	out := &message{row: row, Error: e, meta: maps.Clone(e.Meta), text: e.Message}
 	if out.meta == nil {
 		out.meta = make(map[string]string, 1)
 	}
@@ -136,9 +144,17 @@ func (m *Mapper) Status(ctx context.Context, method string, err error) error {
 		out.violations = []Violation{{field, e.Message}}
 	}
 	if row.Code == codes.Internal {
-		m.fault(ctx, method, err, &out)
+		m.fault(ctx, method, err, out)
 	}
-	return out.status()
+	// OUTCOME_UNKNOWN never claims to be definite, whoever said so: it would cost a charge.
+	delete(out.meta, MetaNotApplied)
+	if (row.Definite || e.NotApplied) && reason != quota.ReasonOutcomeUnknown {
+		out.meta[MetaNotApplied] = "true"
+	}
+	if out.text == "" {
+		out.text = string(reason)
+	}
+	return out
 }
 
 // fault keeps the cause here and gives the caller a way to it.
@@ -153,24 +169,12 @@ func (m *Mapper) fault(ctx context.Context, method string, err error, out *messa
 type message struct {
 	*quota.Error
 	row        Row
-	text       string // instead of the error's own
+	text       string // instead of the error's own Message
 	meta       map[string]string
 	violations []Violation
 }
 
 func (m *message) status() error {
-	// OUTCOME_UNKNOWN never claims to be definite, whoever said so: it would cost a charge.
-	delete(m.meta, MetaNotApplied)
-	if (m.row.Definite || m.NotApplied) && m.Reason != quota.ReasonOutcomeUnknown {
-		m.meta[MetaNotApplied] = "true"
-	}
-	text := m.Message
-	if m.text != "" {
-		text = m.text
-	}
-	if text == "" {
-		text = string(m.Reason)
-	}
 	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(&errdetails.ErrorInfo{
 		Reason: string(m.Reason), Domain: Domain, Metadata: m.meta,
 	})}
@@ -185,7 +189,7 @@ func (m *message) status() error {
 		}
 		details = append(details, protoadapt.MessageV1Of(bad))
 	}
-	st, err := status.New(m.row.Code, text).WithDetails(details...)
+	st, err := status.New(m.row.Code, m.text).WithDetails(details...)
 	if err != nil { // Only for code OK, which no row has.
 		return status.Error(codes.Internal, messageInternal)
 	}

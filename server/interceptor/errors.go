@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/server/grpcerr"
 )
@@ -16,23 +17,24 @@ type ErrorCounter interface {
 	Failed(reason quota.Reason, code codes.Code)
 }
 
-// Errors maps errors of the domain to statuses on the way out, counts them, and gives them a
+// Failures maps errors of the domain to what callers are told, counts them, and gives them a
 // line in the log: every fault (the mapper does that), and a sample of the rest, for a caller
 // that sends nonsense a thousand times a second must not fill the disk.
-func Errors(logger *slog.Logger, errs *grpcerr.Mapper, count ErrorCounter, sample *Sampler) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+type Failures struct {
+	Logger *slog.Logger
+	Errs   *grpcerr.Mapper
+	Count  ErrorCounter
+	Sample *Sampler
+}
+
+// Interceptors map what calls fail with, on the way out.
+func (f *Failures) Interceptors() (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	out := func(ctx context.Context, method string, err error) error {
 		if err == nil {
 			return nil
 		}
-		reason, code := grpcerr.ReasonOf(err), grpcerr.CodeOf(err)
-		count.Failed(reason, code)
-		if code != codes.Internal {
-			if seen, ok := sample.Take(); ok {
-				logger.WarnContext(ctx, "call failed", "method", method, "code", code.String(), "reason", string(reason),
-					"error", err, "failed_so_far", seen)
-			}
-		}
-		return errs.Status(ctx, method, err)
+		f.note(ctx, method, err)
+		return f.Errs.Status(ctx, method, err)
 	}
 	unary := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		resp, err := handler(ctx, req)
@@ -45,4 +47,22 @@ func Errors(logger *slog.Logger, errs *grpcerr.Mapper, count ErrorCounter, sampl
 		return out(ss.Context(), info.FullMethod, handler(srv, ss))
 	}
 	return unary, stream
+}
+
+// Operation maps what an operation of a session failed with.
+func (f *Failures) Operation(ctx context.Context, method string, err error) *purserv1.OperationStatus {
+	f.note(ctx, method, err)
+	return f.Errs.Operation(ctx, method, err)
+}
+
+func (f *Failures) note(ctx context.Context, method string, err error) {
+	reason, code := grpcerr.ReasonOf(err), grpcerr.CodeOf(err)
+	f.Count.Failed(reason, code)
+	if code == codes.Internal {
+		return
+	}
+	if seen, ok := f.Sample.Take(); ok {
+		f.Logger.WarnContext(ctx, "call failed", "method", method, "code", code.String(), "reason", string(reason),
+			"error", err, "failed_so_far", seen)
+	}
 }

@@ -262,7 +262,7 @@ func TestErrorsAreMappedCountedAndLogged(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	count := failures{}
-	unary, _ := interceptor.Errors(log, grpcerr.New(log), count, &interceptor.Sampler{First: 1})
+	unary, _ := (&interceptor.Failures{Logger: log, Errs: grpcerr.New(log), Count: count, Sample: &interceptor.Sampler{First: 1}}).Interceptors()
 	if resp, err := call(t.Context(), unary, "/m", nil, ok); resp != "ok" || err != nil || out.Len() != 0 {
 		t.Errorf("success: %v, %v, log %q", resp, err, out.String())
 	}

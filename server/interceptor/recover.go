@@ -20,12 +20,20 @@ import (
 // there, while a crash is a path the protocol is built for (docs/decisions).
 func Recover(logger *slog.Logger, errs *grpcerr.Mapper) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	handle := recovery.WithRecoveryHandlerContext(func(ctx context.Context, p any) error {
+		return errs.Status(ctx, "", Panicked(logger)(ctx, p))
+	})
+	return recovery.UnaryServerInterceptor(handle), recovery.StreamServerInterceptor(handle)
+}
+
+// Panicked logs what was recovered from a panic and turns it into an error; a broken invariant
+// panics again.
+func Panicked(logger *slog.Logger) func(ctx context.Context, p any) error {
+	return func(ctx context.Context, p any) error {
 		logger.ErrorContext(ctx, "panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		if violation, ok := p.(escrow.Violation); ok {
 			panic(violation)
 		}
 		// Not definite: nobody knows how far it got.
-		return errs.Status(ctx, "", quota.Wrap(quota.ReasonInternal, "", fmt.Errorf("panic: %v", p)))
-	})
-	return recovery.UnaryServerInterceptor(handle), recovery.StreamServerInterceptor(handle)
+		return quota.Wrap(quota.ReasonInternal, "", fmt.Errorf("panic: %v", p))
+	}
 }
