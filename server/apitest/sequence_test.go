@@ -52,6 +52,7 @@ func sequences() []sequence {
 		{"void_grant", voidGrant},
 		{"check_and_balance", checkAndBalance},
 		{"usage", usageAndRollups},
+		{"session", sessionOfAllOperations},
 	}
 }
 
