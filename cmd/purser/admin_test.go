@@ -69,9 +69,9 @@ func steady(s string) string {
 	for _, r := range []struct{ form, by string }{
 		{`20[2-9][4-9]-\d\d-\d\dT[0-9:.]+Z`, "TIME"},
 		{`\b[0-9a-f]{16}\b`, "KEYID"},
-		{`\b\d+[smhd]\n`, "AGE\n"},
-		{`\b\d+[smhd] +`, "AGE "},
-		{`\b(\d+h)?(\d+m)?[\d.]+s\b`, "DURATION"}, // until a window ends
+		{`in (\d+h)?(\d+m)?[\d.]+s\b`, "in DURATION"}, // until a window ends
+		{` \d+[smhd]\n`, " AGE\n"},
+		{` \d+[smhd] +`, " AGE "},
 		{`[A-Za-z0-9_-]{100,}`, "TOKEN"},
 		{`\b[A-Za-z0-9_-]{32}\b`, "RESERVATION"},
 	} {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/purser-io/purser/cmd/purser/internal/completion"
 	"github.com/purser-io/purser/quota/authority"
 )
 
@@ -52,7 +53,9 @@ type cli struct {
 	Backup  backupCmd  `cmd:"" help:"Copy a SQLite store to a file, beside the node that runs on it."`
 	Fence   fenceCmd   `cmd:"" help:"Declare earlier nodes dead: the first thing to do after a restore."`
 	Health  healthCmd  `cmd:"" help:"Ask a node whether it is ready."`
-	Version versionCmd `cmd:"" help:"Print the version, and what it was built from."`
+
+	Completion completionCmd `cmd:"" help:"Print a script that completes command lines in a shell."`
+	Version    versionCmd    `cmd:"" help:"Print the version, and what it was built from."`
 }
 
 const description = `Purser decides, before GPU time is spent, whether a caller may use a feature and whether the account can pay for it.
@@ -133,6 +136,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			code = int(e)
 		}
 	}()
+	if len(args) > 0 && args[0] == completion.Command {
+		complete(ctx, parser, args[1:], stdout)
+		return exitOK
+	}
 	command, err := parser.Parse(shortFlags(args))
 	if err != nil {
 		fmt.Fprintf(stderr, "purser: %v\nTry: purser --help\n", err)

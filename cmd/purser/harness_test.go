@@ -13,7 +13,16 @@ import (
 	"github.com/purser-io/purser/internal/testdb"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+// asProgram in the environment makes the test binary the program itself: for what needs a
+// process, such as a terminal or a shell that calls back.
+const asProgram = "PURSER_TEST_IS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	testdb.Main(m)
+}
 
 // result is a command that has ended.
 type result struct {

@@ -149,7 +149,7 @@ func when(t *time.Time) string {
 }
 
 type keysRevokeCmd struct {
-	ID     string    `arg:"" help:"Public id of the key, as keys list shows it."`
+	ID     string    `arg:"" completion:"key" help:"Public id of the key, as keys list shows it."`
 	Target keyTarget `embed:""`
 }
 
