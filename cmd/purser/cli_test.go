@@ -1,11 +1,17 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/purser-io/purser/quota/authority"
 )
@@ -80,6 +86,71 @@ func TestHelpTeaches(t *testing.T) {
 		out := must(t, command.Name, "--help")
 		if command.Name != "version" && (!strings.Contains(out, "Examples:") || !strings.Contains(out, "  purser "+command.Name)) {
 			t.Errorf("purser %s --help has no examples:\n%s", command.Name, out)
+		}
+	}
+}
+
+// TestExamplesAreUnderstood: what --help shows as an example is a command line.
+func TestExamplesAreUnderstood(t *testing.T) {
+	parser, err := kong.New(&cli{}, kong.DefaultEnvars("PURSER"), engineDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := regexp.MustCompile(`"[^"]*"|\S+`)
+	call := regexp.MustCompile(`(?:^|[ (])purser (.*)`)
+	examples := 0
+	for _, command := range parser.Model.Children {
+		for line := range strings.Lines(command.Detail) {
+			for _, part := range strings.Split(line, " | ") {
+				called := call.FindStringSubmatch(part)
+				if called == nil || !strings.HasPrefix(line, "  ") {
+					continue
+				}
+				args, _, _ := strings.Cut(called[1], " > ")
+				args = strings.TrimSuffix(strings.TrimSpace(args), ")") // token=$(purser ...), source <(purser ...)
+				words := word.FindAllString(args, -1)
+				for i := range words {
+					words[i] = strings.Trim(words[i], `"`)
+				}
+				examples++
+				if _, err := parser.Parse(words); err != nil {
+					t.Errorf("purser %s --help: %q: %v", command.Name, strings.TrimSpace(line), err)
+				}
+			}
+		}
+	}
+	if examples < 30 {
+		t.Errorf("only %d examples were found", examples)
+	}
+}
+
+// TestErrorsSayWhatToDo about an answer of a server.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	answer := func(code codes.Code, reason string, metadata map[string]string) error {
+		st, err := status.New(code, "said").WithDetails(&errdetails.ErrorInfo{Reason: reason, Metadata: metadata})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Err()
+	}
+	definite := map[string]string{"not_applied": "true"}
+	for name, c := range map[string]struct {
+		err        error
+		want, lack string
+	}{
+		"what was tried":     {fmt.Errorf("get account a: %w", answer(codes.NotFound, "ACCOUNT_NOT_FOUND", nil)), "get account a: said (ACCOUNT_NOT_FOUND)", "rpc error"},
+		"facts":              {answer(codes.FailedPrecondition, "RESERVATION_COMMITTED", map[string]string{"charged_micros": "5"}), "(RESERVATION_COMMITTED, charged_micros 5)", "Check"},
+		"a wrong key":        {answer(codes.Unauthenticated, "CREDENTIALS_INVALID", definite), "Check --key-file", "not_applied"},
+		"a key of another":   {answer(codes.PermissionDenied, "CALLER_NOT_ALLOWED", nil), "purser get keys", "Check"},
+		"a token of another": {answer(codes.PermissionDenied, "TOKEN_INVALID", nil), "(TOKEN_INVALID)", "purser get keys"},
+		"an unknown outcome": {settling{fmt.Errorf("commit: %w", answer(codes.Unavailable, "OUTCOME_UNKNOWN", nil))}, "Do it again, with the same token", "rpc error"},
+		"a definite one":     {settling{answer(codes.Unavailable, "SHUTTING_DOWN", definite)}, "(SHUTTING_DOWN)", "Do it again"},
+		"a refusal":          {settling{answer(codes.InvalidArgument, "AMOUNT_INVALID", nil)}, "(AMOUNT_INVALID)", "Do it again"},
+		"no reason":          {settling{status.Error(codes.DeadlineExceeded, "late")}, "late (DeadlineExceeded)\nIt is not known whether", "rpc error"},
+		"no answer at all":   {errors.New("dial: nobody"), "dial: nobody", "("},
+	} {
+		if got := explain(c.err); !strings.Contains(got, c.want) || strings.Contains(got, c.lack) {
+			t.Errorf("%s: %q, want %q in it and not %q", name, got, c.want, c.lack)
 		}
 	}
 }
