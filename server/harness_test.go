@@ -35,7 +35,7 @@ func (clock) Now() time.Time { return time.Now() }
 
 // world is a server over a real authority and a real SQLite store, and a connection to it.
 type world struct {
-	t         *testing.T
+	t         testing.TB
 	store     *sqlite.Store
 	authority *authority.Authority
 	server    *server.Server
@@ -177,7 +177,7 @@ func ask(input, output int64) *purserv1.CheckAndReserveRequest {
 }
 
 // must fails the test on an error; it ignores the answer, and so takes any.
-func must(t *testing.T) func(any, error) {
+func must(t testing.TB) func(any, error) {
 	return func(_ any, err error) {
 		t.Helper()
 		if err != nil {
