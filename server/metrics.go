@@ -7,9 +7,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
 	"github.com/purser-io/purser/quota"
+	engine "github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/server/session"
 )
 
@@ -23,14 +25,19 @@ type Metrics struct {
 	partial   prometheus.Counter
 	replayed  prometheus.Counter
 
-	settled   [quota.Expired + 1][2]prometheus.Counter // by state, late
-	charged   prometheus.Counter
-	uncovered prometheus.Counter
-	unpriced  prometheus.Counter
+	settled       [quota.Expired + 1][2]prometheus.Counter // by state, late
+	settleSeconds prometheus.Observer
+	charged       prometheus.Counter
+	late          prometheus.Counter
+	uncovered     prometheus.Counter
+	unpriced      prometheus.Counter
 
 	draws       [2]prometheus.Counter // by failed
 	drawSeconds prometheus.Observer
 	drawPots    prometheus.Observer
+	waitSeconds prometheus.Observer
+	drawn       prometheus.Counter
+	returned    prometheus.Counter
 
 	flushes      [2][2]prometheus.Counter // by guest, failed
 	flushSeconds [2]prometheus.Observer
@@ -38,7 +45,9 @@ type Metrics struct {
 
 	batches prometheus.Counter
 	events  prometheus.Counter
-	lag     prometheus.Gauge
+
+	renewals [2]prometheus.Counter // by failed
+	lost     prometheus.Counter
 
 	sessions   prometheus.Gauge
 	operations [session.Kinds]prometheus.Counter
@@ -54,6 +63,7 @@ func NewMetrics() *Metrics {
 	m.decide()
 	m.settle()
 	m.store()
+	m.lease()
 	m.session()
 	m.failed = m.counters("purser_call_errors_total", "Calls that failed, by gRPC code and reason; denials are no errors.", "code", "reason")
 	return m
@@ -78,17 +88,18 @@ func (m *Metrics) settle() {
 			}
 		}
 	}
+	m.settleSeconds = m.histograms("purser_settle_seconds", "Time from asking for a settlement to its being durable.", seconds()).WithLabelValues()
 	m.charged = m.counter("purser_charged_micros_total", "Charged, in micros of a credit.")
+	m.late = m.counter("purser_late_micros_total", "Charged late, behind an expiry, in micros of a credit; part of what was charged.")
 	m.uncovered = m.counter("purser_uncovered_micros_total", "Charged beyond all allotments, in micros of a credit.")
 	m.unpriced = m.counter("purser_unpriced_usage_total", "Usage lines whose price version has no price for the meter.")
 }
 
 func (m *Metrics) store() {
 	rows := prometheus.ExponentialBuckets(1, 2, 13)
-	seconds := prometheus.ExponentialBuckets(0.000125, 2, 18)
 	draws := m.counters("purser_draws_total", "Transactions that move amounts from pots into allotments.", "failed")
 	flushes := m.counters("purser_flushes_total", "Group commits of a lane's journal.", "lane", "failed")
-	flushSeconds := m.histograms("purser_flush_seconds", "Time of a group commit.", seconds, "lane")
+	flushSeconds := m.histograms("purser_flush_seconds", "Time of a group commit.", seconds(), "lane")
 	flushRows := m.histograms("purser_flush_records", "Records in a group commit.", rows, "lane")
 	for f, failed := range [...]string{"false", "true"} {
 		m.draws[f] = draws.WithLabelValues(failed)
@@ -97,11 +108,13 @@ func (m *Metrics) store() {
 			m.flushSeconds[g], m.flushRows[g] = flushSeconds.WithLabelValues(lane), flushRows.WithLabelValues(lane)
 		}
 	}
-	m.drawSeconds = m.histograms("purser_draw_seconds", "Time of a draw.", seconds).WithLabelValues()
+	m.drawSeconds = m.histograms("purser_draw_seconds", "Time of a draw, with all its attempts.", seconds()).WithLabelValues()
 	m.drawPots = m.histograms("purser_draw_pots", "Pots asked in a draw.", prometheus.ExponentialBuckets(1, 2, 8)).WithLabelValues()
+	m.waitSeconds = m.histograms("purser_draw_wait_seconds", "Time that requests waited for a draw.", seconds()).WithLabelValues()
+	m.drawn = m.counter("purser_drawn_micros_total", "Drawn from grants into allotments, in micros of a credit.")
+	m.returned = m.counter("purser_returned_micros_total", "Given back to grants unused, in micros of a credit.")
 	m.batches = m.counter("purser_projected_batches_total", "Journal batches projected by this node.")
 	m.events = m.counter("purser_usage_events_total", "Usage events written by this node.")
-	m.lag = m.gauge("purser_projection_lag_seconds", "Age of the newest settlement in what was projected last.")
 }
 
 func (m *Metrics) session() {
@@ -111,6 +124,23 @@ func (m *Metrics) session() {
 		m.operations[k] = operations.WithLabelValues(k.String())
 	}
 	m.operations[session.None] = operations.WithLabelValues("none")
+}
+
+func (m *Metrics) lease() {
+	renewals := m.counters("purser_lease_renewals_total", "Attempts to renew the lease.", "failed")
+	for f, failed := range [...]string{"false", "true"} {
+		m.renewals[f] = renewals.WithLabelValues(failed)
+	}
+	m.lost = m.counter("purser_leases_lost_total", "Incarnations of this node that lost their lease for good and were replaced.")
+}
+
+// seconds are the buckets of times: 0.125 ms to 16 s, each twice the one before.
+func seconds() []float64 { return prometheus.ExponentialBuckets(0.000125, 2, 18) }
+
+func (m *Metrics) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	m.registry.MustRegister(g)
+	return g
 }
 
 func (m *Metrics) counter(name, help string) prometheus.Counter {
@@ -125,12 +155,6 @@ func (m *Metrics) counters(name, help string, labels ...string) *prometheus.Coun
 	return c
 }
 
-func (m *Metrics) gauge(name, help string) prometheus.Gauge {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-	m.registry.MustRegister(g)
-	return g
-}
-
 func (m *Metrics) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 	m.registry.MustRegister(h)
@@ -140,9 +164,10 @@ func (m *Metrics) histograms(name, help string, buckets []float64, labels ...str
 // Registry is where the metrics are registered; others may add theirs.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
-// Handler serves the metrics in Prometheus' format.
+// Handler serves the metrics in Prometheus' format, and in OpenMetrics', which has exemplars,
+// to who asks for that.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, EnableOpenMetrics: true})
 }
 
 func bit(b bool) int {
@@ -165,36 +190,70 @@ func (m *Metrics) Decided(reason quota.DenialReason, partial, replayed bool) {
 	}
 }
 
-// Settled counts a settlement that became durable through this node; amounts in micros.
-func (m *Metrics) Settled(kind quota.SettleKind, late bool, charged, uncovered int64) {
-	if kind >= quota.Committed && kind <= quota.Expired {
-		m.settled[kind][bit(late)].Inc()
+// Settled counts a settlement that became durable through this node.
+func (m *Metrics) Settled(s engine.Settlement, span trace.SpanContext) {
+	if s.Kind >= quota.Committed && s.Kind <= quota.Expired {
+		m.settled[s.Kind][bit(s.Late)].Inc()
 	}
-	// Statistics may be floats, which are exact to 2^53 micros; money is counted elsewhere. A
-	// counter panics on a negative amount, and none may take the node down.
-	m.charged.Add(float64(max(charged, 0)))
-	m.uncovered.Add(float64(max(uncovered, 0)))
+	observe(m.settleSeconds, max(s.Took, 0).Seconds(), span)
+	add(m.charged, s.Charged)
+	if s.Late {
+		add(m.late, s.Charged)
+	}
+	add(m.uncovered, s.Uncovered)
 }
 
 // Drew counts a draw's transaction.
-func (m *Metrics) Drew(pots int, took time.Duration, failed bool) {
-	m.draws[bit(failed)].Inc()
-	m.drawSeconds.Observe(took.Seconds())
-	m.drawPots.Observe(float64(pots))
+func (m *Metrics) Drew(d engine.Drew, span trace.SpanContext) {
+	m.draws[bit(d.Failed)].Inc()
+	observe(m.drawSeconds, d.Took.Seconds(), span)
+	m.drawPots.Observe(float64(d.Pots))
+	add(m.drawn, d.Micros)
 }
+
+// Waited counts a request that waited for a draw.
+func (m *Metrics) Waited(took time.Duration, span trace.SpanContext) {
+	observe(m.waitSeconds, took.Seconds(), span)
+}
+
+// Returned counts what went back to grants unused, in micros.
+func (m *Metrics) Returned(micros int64) { add(m.returned, micros) }
 
 // Flushed counts a journal flush.
-func (m *Metrics) Flushed(guest bool, rows int, took time.Duration, failed bool) {
-	m.flushes[bit(guest)][bit(failed)].Inc()
-	m.flushSeconds[bit(guest)].Observe(took.Seconds())
-	m.flushRows[bit(guest)].Observe(float64(rows))
+func (m *Metrics) Flushed(f engine.Flushed, span trace.SpanContext) {
+	guest := bit(f.Guest)
+	m.flushes[guest][bit(f.Failed)].Inc()
+	observe(m.flushSeconds[guest], f.Took.Seconds(), span)
+	m.flushRows[guest].Observe(float64(f.Rows))
 }
 
-// Projected counts batches projected, and how old the newest settlement in them was.
-func (m *Metrics) Projected(batches, events int, lag time.Duration) {
-	m.batches.Add(float64(max(batches, 0)))
-	m.events.Add(float64(max(events, 0)))
-	m.lag.Set(lag.Seconds())
+// Projected counts batches projected.
+func (m *Metrics) Projected(batches, events int) {
+	add(m.batches, int64(batches))
+	add(m.events, int64(events))
+}
+
+// Renewed counts an attempt to renew the lease.
+func (m *Metrics) Renewed(failed bool) { m.renewals[bit(failed)].Inc() }
+
+// Lost counts an incarnation that was replaced.
+func (m *Metrics) Lost() { m.lost.Inc() }
+
+// add counts an amount. Statistics may be floats, which are exact to 2^53 micros; money is
+// counted elsewhere. A counter panics on a negative amount, and none may take the node down.
+func add(c prometheus.Counter, amount int64) {
+	if amount > 0 {
+		c.Add(float64(amount))
+	}
+}
+
+// observe counts a value, with the trace of a sampled request that it is of, if there is one.
+func observe(o prometheus.Observer, value float64, span trace.SpanContext) {
+	if e, ok := o.(prometheus.ExemplarObserver); ok && span.IsSampled() {
+		e.ObserveWithExemplar(value, prometheus.Labels{"trace_id": span.TraceID().String(), "span_id": span.SpanID().String()})
+		return
+	}
+	o.Observe(value)
 }
 
 // SessionsOpen adds to the number of streams open.

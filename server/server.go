@@ -16,6 +16,7 @@ import (
 	"buf.build/go/protovalidate"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -163,6 +164,7 @@ func (d *Deps) options() (o Options, c *chain, err error) {
 	c = d.chain(validator)
 	c.stats = otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(d.Tracer),
+		otelgrpc.WithPropagators(propagation.TraceContext{}),
 		otelgrpc.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))))
 	o.Chain = []grpc.ServerOption{
 		grpc.StatsHandler(c.stats),

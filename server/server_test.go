@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -297,72 +296,6 @@ func TestNewNamesEverythingThatIsMissing(t *testing.T) {
 	}
 	if _, err := server.New(d); err == nil {
 		t.Error("two servers share one registry")
-	}
-}
-
-func TestMetrics(t *testing.T) {
-	m := server.NewMetrics()
-	w := newWorld(t, func(d *server.Deps) { d.Metrics = m })
-	m.Decided(0, true, true)
-	m.Decided(quota.DeniedCredits, false, false)
-	m.Settled(quota.Committed, true, 500, 20)
-	m.Drew(3, time.Millisecond, true)
-	m.Flushed(true, 64, time.Millisecond, false)
-	m.Projected(2, 5, time.Second)
-	m.Unpriced()
-	_, err := w.accounts.GetAccount(w.admin, &purserv1.GetAccountRequest{Id: "nobody"})
-	wantReason(t, "GetAccount", err, quota.ReasonAccountNotFound)
-
-	w.server.GracefulStop(t.Context()) // gRPC counts a call after its answer has left
-
-	page := get(t, w.server, "/metrics", 200)
-	for _, want := range []string{
-		`purser_decisions_total{decision="allowed",reason=""} 1`,
-		`purser_decisions_total{decision="denied",reason="CREDITS"} 1`,
-		`purser_decisions_total{decision="denied",reason="BUDGET"} 0`,
-		`purser_reservations_partial_total 1`,
-		`purser_settlements_total{late="true",state="COMMITTED"} 1`,
-		`purser_charged_micros_total 500`,
-		`purser_uncovered_micros_total 20`,
-		`purser_draws_total{failed="true"} 1`,
-		`purser_flush_records_sum{lane="guest"} 64`,
-		`purser_usage_events_total 5`,
-		`purser_projection_lag_seconds 1`,
-		`purser_unpriced_usage_total 1`,
-		`purser_call_errors_total{code="NotFound",reason="ACCOUNT_NOT_FOUND"} 1`,
-		`purser_ready 1`,
-		`rpc_server_`,
-	} {
-		if !strings.Contains(page, want) {
-			t.Errorf("%s is not in the metrics", want)
-		}
-	}
-	get(t, w.server, "/healthz", 200)
-	get(t, w.server, "/readyz", 200)
-}
-
-func get(t *testing.T, s *server.Server, path string, want int) string {
-	t.Helper()
-	r := httptest.NewRecorder()
-	s.MetricsHandler().ServeHTTP(r, httptest.NewRequest("GET", path, nil))
-	if r.Code != want {
-		t.Errorf("%s: %d: %s", path, r.Code, r.Body)
-	}
-	return r.Body.String()
-}
-
-func TestCountingAllocatesNothing(t *testing.T) {
-	m := server.NewMetrics()
-	allocs := testing.AllocsPerRun(100, func() {
-		m.Decided(quota.DeniedBudget, true, true)
-		m.Settled(quota.Released, false, 5, 0)
-		m.Drew(1, time.Millisecond, false)
-		m.Flushed(false, 9, time.Millisecond, false)
-		m.Projected(1, 1, time.Millisecond)
-		m.Unpriced()
-	})
-	if allocs != 0 {
-		t.Errorf("%v allocations", allocs)
 	}
 }
 

@@ -20,19 +20,21 @@ import (
 	"github.com/purser-io/purser/cmd/purser/internal/trace"
 	"github.com/purser-io/purser/examples"
 	"github.com/purser-io/purser/quota/audit"
+	"github.com/purser-io/purser/server/telemetry"
 )
 
 // demoCmd replays a trace.
 type demoCmd struct {
-	Trace       string   `type:"path" placeholder:"FILE" help:"Request trace to replay: CSV with the columns TIMESTAMP,ContextTokens,GeneratedTokens. Default: 2 000 requests of the Azure LLM inference trace 2023."`
-	Catalog     string   `type:"path" placeholder:"FILE.yaml" help:"Catalogue and accounts to apply first. Default: examples/catalog.yaml."`
-	Store       storeURL `placeholder:"URL" help:"sqlite:PATH or postgresql://...; an empty one is set up. Default: a temporary SQLite file."`
-	Listen      string   `default:"127.0.0.1:0" help:"Where the authority serves, on loopback."`
-	HTTPListen  string   `name:"http-listen" default:"127.0.0.1:0" help:"Where it serves HTTP, on loopback; empty for nowhere."`
-	Speed       float64  `default:"0" help:"1 = as fast as it happened, 10 = ten times as fast, 0 = as fast as it goes."`
-	Seed        uint64   `default:"1" help:"Of the assignment of accounts, users and models, which the trace does not name."`
-	Concurrency int      `default:"64" help:"Most requests at the same time."`
-	Keep        bool     `help:"Go on serving afterwards, and print what to try next."`
+	Trace         string   `type:"path" placeholder:"FILE" help:"Request trace to replay: CSV with the columns TIMESTAMP,ContextTokens,GeneratedTokens. Default: 2 000 requests of the Azure LLM inference trace 2023."`
+	Catalog       string   `type:"path" placeholder:"FILE.yaml" help:"Catalogue and accounts to apply first. Default: examples/catalog.yaml."`
+	Store         storeURL `placeholder:"URL" help:"sqlite:PATH or postgresql://...; an empty one is set up. Default: a temporary SQLite file."`
+	Listen        string   `default:"127.0.0.1:0" help:"Where the authority serves, on loopback."`
+	HTTPListen    string   `name:"http-listen" default:"127.0.0.1:0" help:"Where it serves HTTP, on loopback; empty for nowhere."`
+	MetricsListen string   `placeholder:"HOST:PORT" help:"Where to serve /metrics meanwhile, in plain HTTP; default: nowhere."`
+	Speed         float64  `default:"0" help:"1 = as fast as it happened, 10 = ten times as fast, 0 = as fast as it goes."`
+	Seed          uint64   `default:"1" help:"Of the assignment of accounts, users and models, which the trace does not name."`
+	Concurrency   int      `default:"64" help:"Most requests at the same time."`
+	Keep          bool     `help:"Go on serving afterwards, and print what to try next."`
 }
 
 // Help is shown by --help.
@@ -82,6 +84,10 @@ type demoResult struct {
 
 // Run runs the demo.
 func (d *demoCmd) Run(e *env) error {
+	return observed(e, "demo", func(t *telemetry.Telemetry) error { return d.run(e, t) })
+}
+
+func (d *demoCmd) run(e *env, t *telemetry.Telemetry) error {
 	id := make([]byte, 4)
 	_, _ = rand.Read(id) // never fails
 	r := &demoRun{demoCmd: d, env: e, id: hex.EncodeToString(id), started: e.clock.Now().Add(-time.Minute), ledger: demo.NewLedger()}
@@ -97,7 +103,7 @@ func (d *demoCmd) Run(e *env) error {
 		d.Store = storeURL("sqlite:" + filepath.Join(dir, "purser.db"))
 	}
 	var err error
-	if r.local, err = startLocal(e, d.Store, d.Listen, d.HTTPListen); err != nil {
+	if r.local, err = startLocal(e, d.Store, nodeConfig{listen: d.Listen, httpListen: d.HTTPListen, metricsListen: d.MetricsListen, telemetry: t}); err != nil {
 		return err
 	}
 	return errors.Join(r.play(), r.local.close(e.ctx))

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/purser-io/purser/server/telemetry"
 )
 
 // serveCmd runs a node.
@@ -44,6 +46,13 @@ func (s *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	return observed(e, config.authority.Node, func(t *telemetry.Telemetry) error {
+		config.telemetry = t
+		return s.open(e, config)
+	})
+}
+
+func (s *serveCmd) open(e *env, config nodeConfig) error {
 	store, _, err := s.Store.open(e.ctx, e.log, e.clock, s.SQLiteMaxPages)
 	if err != nil {
 		return err
@@ -69,6 +78,13 @@ func (s *serveCmd) nodeConfig() (nodeConfig, error) {
 	if err := c.authority.Validate(); err != nil { // before a store is made for nothing
 		return c, fmt.Errorf("settings: %w", err)
 	}
+	c.authority.Address, c.authority.Node = s.Address, s.Node
+	if s.Node == "" {
+		var err error
+		if c.authority.Node, err = os.Hostname(); err != nil {
+			return c, fmt.Errorf("name of the host: %w: say --node NAME", err)
+		}
+	}
 	return c, nil
 }
 
@@ -77,12 +93,6 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 	written, err := bootstrapKey(e.ctx, store, file, e.clock)
 	if err != nil {
 		return err
-	}
-	config.authority.Address, config.authority.Node = s.Address, s.Node
-	if s.Node == "" {
-		if config.authority.Node, err = os.Hostname(); err != nil {
-			return fmt.Errorf("name of the host: %w: say --node NAME", err)
-		}
 	}
 	n, err := newNode(e.ctx, config, store, e.clock, e.log)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/purser-io/purser/clients/go"
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/server"
+	"github.com/purser-io/purser/server/telemetry"
 )
 
 // nodeConfig is what a node of the authority is made of.
@@ -31,6 +32,7 @@ type nodeConfig struct {
 	origins       []string
 	tls           *tls.Config
 	insecure      bool
+	telemetry     *telemetry.Telemetry // nil = nothing is exported
 }
 
 // node is a running authority with its listeners: the one place where the parts are put
@@ -63,12 +65,17 @@ func newNode(ctx context.Context, c nodeConfig, store openedStore, k clock, log 
 		c.authority.Address = n.listener.Addr().String()
 	}
 	metrics := server.NewMetrics()
-	n.authority, err = authority.New(c.authority, authority.Deps{Store: store, Clock: k, Random: rand.Reader, Logger: log, Metrics: metrics})
+	n.authority, err = authority.New(c.authority, authority.Deps{Store: store, Clock: k, Random: rand.Reader, Logger: log,
+		Metrics: metrics, Tracer: c.telemetry.Tracer()})
 	if err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
-	n.server, err = server.New(server.Deps{Authority: n.authority, Store: store, Logger: log, Metrics: metrics, TLS: c.tls, Insecure: c.insecure, Origins: c.origins, Now: k.Now})
+	n.server, err = server.New(server.Deps{Authority: n.authority, Store: store, Logger: log, Metrics: metrics, Tracer: c.telemetry.TracerProvider(),
+		TLS: c.tls, Insecure: c.insecure, Origins: c.origins, Now: k.Now})
 	if err != nil {
+		return nil, err
+	}
+	if err := c.telemetry.ExportMetrics(ctx, metrics.Registry()); err != nil {
 		return nil, err
 	}
 	return n, n.authority.Start(ctx)
@@ -201,9 +208,8 @@ type local struct {
 	done   chan error
 }
 
-// startLocal opens a store and serves it on a port of loopback, and over HTTP if httpAddress is
-// not empty.
-func startLocal(e *env, u storeURL, listenAddress, httpAddress string) (_ *local, err error) {
+// startLocal opens a store and serves it on loopback; c says where, and needs no more.
+func startLocal(e *env, u storeURL, c nodeConfig) (_ *local, err error) {
 	l := &local{k: e.clock, done: make(chan error, 1)}
 	if l.store, l.empty, err = u.open(e.ctx, e.log, e.clock, 0); err != nil {
 		return nil, err
@@ -213,14 +219,14 @@ func startLocal(e *env, u storeURL, listenAddress, httpAddress string) (_ *local
 			err = errors.Join(err, l.store.Close())
 		}
 	}()
-	config := authority.DefaultConfig()
-	config.Embedded, config.Lanes = l.store.Embedded(), defaultLanes(l.store.Embedded())
+	c.authority = authority.DefaultConfig()
+	c.authority.Embedded, c.authority.Lanes = l.store.Embedded(), defaultLanes(l.store.Embedded())
 	key, secret, err := createKey(e.ctx, l.store, authz.Key{Role: authz.RoleAdmin, Principal: storePrincipal}, e.clock.unixNano())
 	if err != nil {
 		return nil, err
 	}
 	l.keyID, l.secret = key.ID, secret
-	if l.node, err = newNode(e.ctx, nodeConfig{authority: config, listen: listenAddress, httpListen: httpAddress}, l.store, e.clock, e.log); err != nil {
+	if l.node, err = newNode(e.ctx, c, l.store, e.clock, e.log); err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(e.ctx)) // it ends by end, whatever happens meanwhile
@@ -255,7 +261,7 @@ func (l *local) close(ctx context.Context) error {
 
 // withLocalServer runs fn with a connection to a server of its own on the store.
 func withLocalServer(e *env, u storeURL, fn func(conn grpc.ClientConnInterface) error) error {
-	l, err := startLocal(e, u, "127.0.0.1:0", "")
+	l, err := startLocal(e, u, nodeConfig{listen: "127.0.0.1:0"})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 )
@@ -53,7 +55,7 @@ func (a *Authority) Attempt(p *authz.Principal, r *quota.Request, t *Attempt, d 
 		return Done, err
 	}
 	c := calls.Get().(*call)
-	c.attempt = t
+	c.attempt, c.span = t, trace.SpanContext{} // its stream is traced, not each of its operations
 	defer func() {
 		c.attempt = nil
 		calls.Put(c)
@@ -66,6 +68,8 @@ func (a *Authority) Attempt(p *authz.Principal, r *quota.Request, t *Attempt, d 
 		t.reading = false
 		t.tries++
 		return Reading, nil
+	case err == nil:
+		a.metrics.Decided(d.Denial.Reason, d.Partial, d.Replayed)
 	}
 	return Done, err
 }

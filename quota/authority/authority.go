@@ -54,6 +54,7 @@ type Authority struct {
 	projector chan struct{}
 	pollNow   chan struct{}
 	projectMu sync.Mutex
+	backlog   backlog
 	polls     pollState
 }
 
@@ -70,6 +71,7 @@ func New(c Config, d Deps) (*Authority, error) {
 	a.accounts = newAccounts(d.Store, d.Clock, c.MaxAccounts)
 	a.keys = newKeys(d.Store, d.Clock, c.MaxKeys)
 	a.former.Store(&[]*engine{})
+	a.backlog.start(a.now())
 	return a, nil
 }
 
@@ -233,54 +235,9 @@ func (a *Authority) loadMACKeys(ctx context.Context) error {
 // KeyLookup finds API keys from memory first; revocations reach it by the poll.
 func (a *Authority) KeyLookup() authz.KeyStore { return a.keys }
 
-// Status is what health checks and people want to know of a node.
-type Status struct {
-	Ready        bool
-	Reason       string // why not ready
-	Incarnation  string
-	Lanes        []quota.LaneID
-	LeaseUntil   time.Time
-	Revision     int64
-	Former       int // incarnations of this process that still settle
-	Reservations int
-	Queued       int // settlements not durable yet
-	Accounts     int // cached
-	FreeMicros   int64
-	HeldMicros   int64
-	Allotments   int
-	Limiters     int // counters of rate and concurrency limits
-}
-
 // Ready says why this node takes no new reservations: SHUTTING_DOWN while it drains,
 // STORE_UNAVAILABLE while it may not issue; nil if it does. It takes no lock.
 func (a *Authority) Ready() error {
 	_, _, err := a.issuing()
 	return err
-}
-
-// Status looks at every shard for a moment; it is for seconds, not for requests.
-func (a *Authority) Status() Status {
-	e := a.engine.Load()
-	if e == nil {
-		return Status{Reason: "starting"}
-	}
-	s := Status{Ready: true, Incarnation: e.id, Lanes: e.laneIDs(), Former: len(*a.former.Load()),
-		LeaseUntil: time.Unix(0, e.lease.Load().IssueUntil()), Revision: a.polls.applied(), Accounts: a.accounts.size()}
-	if err := a.Ready(); err != nil {
-		s.Ready, s.Reason = false, err.Error()
-	}
-	for _, e := range a.engines() {
-		for _, sh := range e.shards {
-			sh.mu.Lock()
-			st := sh.core.Stats()
-			sh.mu.Unlock()
-			s.Reservations += st.Holds
-			s.Allotments += st.Allotments
-			s.Limiters += st.Limiters
-			s.FreeMicros += st.FreeMicros
-			s.HeldMicros += st.HeldMicros
-		}
-	}
-	s.Queued = a.queued()
-	return s
 }

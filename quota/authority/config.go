@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/escrow"
 )
@@ -98,31 +100,6 @@ type Deps struct {
 	Clock   Clock
 	Random  io.Reader // cryptographic: lanes, incarnations, nonces
 	Logger  *slog.Logger
-	Metrics Metrics // nil = none
+	Metrics Metrics      // nil = none
+	Tracer  trace.Tracer // nil = no spans
 }
-
-// Metrics is told what happens. Calls come from the hot path: they must neither block nor
-// allocate.
-type Metrics interface {
-	// Decided counts a decision: reason 0 = allowed.
-	Decided(reason quota.DenialReason, partial, replayed bool)
-	// Settled counts a settlement that became durable through this node.
-	Settled(kind quota.SettleKind, late bool, charged, uncovered int64)
-	// Drew counts a draw's transaction: pots asked, whether it failed.
-	Drew(pots int, took time.Duration, failed bool)
-	// Flushed counts a journal flush.
-	Flushed(guest bool, rows int, took time.Duration, failed bool)
-	// Projected counts batches projected, and how old the newest settlement in them was.
-	Projected(batches, events int, lag time.Duration)
-	// Unpriced counts usage of a known meter that its price version has no price for.
-	Unpriced()
-}
-
-type noMetrics struct{}
-
-func (noMetrics) Decided(quota.DenialReason, bool, bool)       {}
-func (noMetrics) Settled(quota.SettleKind, bool, int64, int64) {}
-func (noMetrics) Drew(int, time.Duration, bool)                {}
-func (noMetrics) Flushed(bool, int, time.Duration, bool)       {}
-func (noMetrics) Projected(int, int, time.Duration)            {}
-func (noMetrics) Unpriced()                                    {}

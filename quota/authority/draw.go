@@ -6,6 +6,8 @@ import (
 	"sort"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/escrow"
 )
@@ -24,7 +26,8 @@ type draw struct {
 	shard   *shard
 	engine  *engine
 	waiters int
-	hanging []Waker // those of them that do not block
+	hanging []Waker             // those of them that do not block
+	spans   []trace.SpanContext // of sampled requests it is made for
 	done    chan struct{}
 	err     error
 }
@@ -37,6 +40,7 @@ func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, er
 			return nil, overloaded("as many requests as may wait for this payer's credits do")
 		}
 		w.waiters++
+		w.joinSpan(c.span)
 		sh.core.Join(&c.res)
 		return w, nil
 	}
@@ -49,6 +53,7 @@ func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, er
 		return nil, overloaded("the windows asked for have just ended")
 	}
 	w := &draw{Draw: d, shard: sh, engine: e, waiters: 1, done: make(chan struct{})}
+	w.joinSpan(c.span)
 	sh.draws[c.req.Payer] = w
 	if !a.submit(w) {
 		a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
@@ -56,13 +61,22 @@ func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, er
 	return w, nil
 }
 
+// joinSpan adds a sampled request's span. Call it under the shard lock.
+func (w *draw) joinSpan(span trace.SpanContext) {
+	if span.IsValid() {
+		w.spans = append(w.spans, span)
+	}
+}
+
 // await waits for a draw.
 func (a *Authority) await(ctx context.Context, w *draw, acc *account) error {
+	began := a.deps.Clock.Now()
 	select {
 	case <-w.done:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	a.metrics.Waited(a.deps.Clock.Now().Sub(began), a.sampledSpan(ctx))
 	return a.drawn(w, acc)
 }
 
@@ -96,13 +110,14 @@ func nothingHeld(err error) error {
 
 // drawAhead starts draws for pools that run low, before anyone has to wait. Call it under the
 // shard lock.
-func (a *Authority) drawAhead(sh *shard, e *engine, now int64) {
+func (a *Authority) drawAhead(sh *shard, e *engine, now int64, span trace.SpanContext) {
 	for {
 		d := sh.core.BeginAhead(now, e.id)
 		if d == nil {
 			return
 		}
 		w := &draw{Draw: d, shard: sh, engine: e, done: make(chan struct{})}
+		w.joinSpan(span)
 		sh.draws[d.Payer()] = w
 		if !a.submit(w) {
 			a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
@@ -142,13 +157,31 @@ func (a *Authority) draw(ctx context.Context, w *draw) {
 		w.Again = w.Again || errors.Is(err, quota.ReasonOutcomeUnknown)
 		return err
 	})
-	a.metrics.Drew(len(w.Wants), a.deps.Clock.Now().Sub(start), err != nil)
+	took := a.deps.Clock.Now().Sub(start)
 	if errors.Is(err, quota.ReasonFenced) {
 		a.lost(w.engine)
 	}
 	w.shard.mu.Lock()
 	a.endDraw(w, drawn, err)
+	spans := w.spans // nobody joins a draw that has ended
 	w.shard.mu.Unlock()
+	drew := Drew{Pots: len(w.Wants), Micros: fromGrants(w.Wants, drawn), Took: took, Failed: err != nil}
+	a.metrics.Drew(drew, firstOf(spans))
+	if len(spans) > 0 {
+		a.shared(spanDraw, start, took, spans, err, attrPots.Int(drew.Pots), attrDrawn.Int64(drew.Micros))
+	}
+}
+
+// fromGrants sums what a draw took from grants, in micros.
+func fromGrants(wants []quota.Want, drawn []quota.Drawn) (sum int64) {
+	for i := range drawn {
+		if wants[i].Kind == quota.PotWallet {
+			for _, allotment := range drawn[i].Allotments {
+				sum += allotment.Amount
+			}
+		}
+	}
+	return sum
 }
 
 // endDraw takes in a draw's answer and wakes who waits. Call it under the shard lock.
@@ -239,22 +272,24 @@ func (a *Authority) giveBack(ctx context.Context, e *engine, all bool) (touched 
 			}
 		}
 		if len(shrinks) > 0 && a.sendReturn(ctx, l.journal.Lane(), shrinks) {
-			e.endReturn(l, shrinks)
+			a.metrics.Returned(e.endReturn(l, shrinks))
 			touched += len(shrinks)
 		}
 	}
 	return touched
 }
 
-// endReturn tells the lane's shards; each knows its own allotments by their numbers.
-func (e *engine) endReturn(l *lane, shrinks []quota.Shrink) {
+// endReturn tells the lane's shards; each knows its own allotments by their numbers. It
+// reports what went back to grants, in micros.
+func (e *engine) endReturn(l *lane, shrinks []quota.Shrink) (micros int64) {
 	for _, sh := range e.shards {
 		if sh.lane == l {
 			sh.mu.Lock()
-			sh.core.EndReturn(shrinks)
+			micros += sh.core.EndReturn(shrinks)
 			sh.mu.Unlock()
 		}
 	}
+	return micros
 }
 
 // sendReturn sends a return batch until it is durable. It is not when the lane is fenced,

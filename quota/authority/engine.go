@@ -24,6 +24,7 @@ type engine struct {
 	shards []*shard
 	byLane map[quota.LaneID]int
 	stop   context.CancelFunc // of the flushers
+	gone   atomic.Bool        // the lease was lost for good
 	lostAt int64              // mono; when a successor took over
 	nonce  int64              // of a renewal whose outcome is unknown; 0 = none (lease loop only)
 
@@ -67,6 +68,14 @@ func (l *lane) push(p *escrow.Pending) bool {
 	return open
 }
 
+// kind names the lane's part for people.
+func (l *lane) kind() string {
+	if l.guest {
+		return "guest"
+	}
+	return "own"
+}
+
 func (l *lane) ring() {
 	select {
 	case l.bell <- struct{}{}:
@@ -84,6 +93,13 @@ func (l *lane) pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.journal.Len()
+}
+
+// durable is the number of the last batch that is durable.
+func (l *lane) durable() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.journal.Durable()
 }
 
 func (l *lane) closed() bool {

@@ -3,6 +3,9 @@ package authority
 import (
 	"context"
 	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/escrow"
@@ -53,6 +56,7 @@ func (a *Authority) flush(ctx context.Context, l *lane, no int64, batch []*escro
 	for i, p := range batch {
 		records[i] = p.Record
 	}
+	spans := spansOf(batch)
 	start := a.deps.Clock.Now()
 	var done, rest []*escrow.Pending
 	var err error
@@ -61,9 +65,14 @@ func (a *Authority) flush(ctx context.Context, l *lane, no int64, batch []*escro
 	} else {
 		done, rest, err = a.flushOwn(ctx, l, no, records)
 	}
-	a.metrics.Flushed(l.guest, len(batch), a.deps.Clock.Now().Sub(start), err != nil)
+	f := Flushed{Guest: l.guest, Rows: len(records), Took: a.deps.Clock.Now().Sub(start), Failed: err != nil}
+	a.metrics.Flushed(f, firstOf(spans))
+	if len(spans) > 0 {
+		a.shared(spanFlush, start, f.Took, spans, err, attrLane.String(l.kind()), attrBatch.Int64(no), attrRecords.Int(f.Rows))
+	}
+	now := a.now()
 	for _, p := range done {
-		a.finish(l, p)
+		a.finish(l, p, now)
 	}
 	if rest != nil {
 		a.stranded(l, rest)
@@ -103,19 +112,26 @@ func (a *Authority) flushGuest(ctx context.Context, l *lane, no int64, records [
 	return l.journal.Judged(fates, used), nil, nil
 }
 
-// finish tells the shard and the callers what became of a settlement. Call it without locks.
-func (a *Authority) finish(l *lane, p *escrow.Pending) {
+// finish tells the shard and the callers what became of a settlement, at now. Call it without
+// locks.
+func (a *Authority) finish(l *lane, p *escrow.Pending, now int64) {
 	if p.Local() {
 		sh := l.engine.owner(p.Record.Lane, p.Record.Sequence)
 		sh.mu.Lock()
 		sh.core.Settled(p)
 		sh.mu.Unlock()
 	}
+	r, waited := p.Reply.(*reply)
 	if p.Fate.Verdict == quota.VerdictApplied {
+		var span trace.SpanContext
+		if waited && r.own.span != nil {
+			span = *r.own.span
+		}
 		e := &p.Fate.Entry
-		a.metrics.Settled(e.Kind, e.Phase == quota.PhaseLate, e.Charged, e.Uncovered)
+		a.metrics.Settled(Settlement{Kind: e.Kind, Late: e.Phase == quota.PhaseLate, Charged: e.Charged, Uncovered: e.Uncovered,
+			Took: time.Duration(now - p.Record.SettledAt)}, span)
 	}
-	if r, ok := p.Reply.(*reply); ok {
+	if waited {
 		r.known(a, p)
 	}
 }
@@ -132,7 +148,7 @@ func (a *Authority) stranded(l *lane, rest []*escrow.Pending) {
 			continue
 		}
 		p.Fate = quota.Settlement{Verdict: quota.VerdictDropped}
-		a.finish(l, p)
+		a.finish(l, p, a.now())
 	}
 }
 

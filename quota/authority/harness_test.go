@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 
 	"github.com/purser-io/purser/authz"
@@ -62,6 +63,16 @@ func world(t testing.TB) *node {
 	return open(t, filepath.Join(t.TempDir(), "purser.db"), quick(), func(s quota.Store) quota.Store { return s })
 }
 
+// worldTraced makes a fresh store and a node on it that makes spans.
+func worldTraced(t testing.TB, tracer trace.Tracer) *node {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "purser.db"), Clock: func() int64 { return time.Now().UnixNano() }})
+	if err != nil {
+		t.Fatalf("open store: %v", err)
+	}
+	return startTraced(t, s, quick(), tracer)
+}
+
 // open starts a node on the store at path; wrap may put something between them.
 func open(t testing.TB, path string, c authority.Config, wrap func(quota.Store) quota.Store) *node {
 	t.Helper()
@@ -87,8 +98,13 @@ func join(t testing.TB, url string, c authority.Config, wrap func(quota.Store) q
 
 func start(t testing.TB, store quota.Store, c authority.Config) *node {
 	t.Helper()
+	return startTraced(t, store, c, nil)
+}
+
+func startTraced(t testing.TB, store quota.Store, c authority.Config, tracer trace.Tracer) *node {
+	t.Helper()
 	a, err := authority.New(c, authority.Deps{Store: store, Clock: wallClock{}, Random: rand.Reader,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Tracer: tracer})
 	if err != nil {
 		t.Fatalf("new authority: %v", err)
 	}

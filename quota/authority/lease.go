@@ -42,6 +42,7 @@ func (a *Authority) renew(ctx context.Context, every time.Duration) {
 		g, err := a.deps.Store.Renew(attempt, r)
 		received := a.instant()
 		cancel()
+		a.metrics.Renewed(err != nil)
 		switch {
 		case err == nil:
 			e.nonce = 0
@@ -76,6 +77,9 @@ func (a *Authority) renewalNonce(e *engine) bool {
 // lost ends an engine's issuing for good and asks for its successor. DEAD is final (R30).
 func (a *Authority) lost(e *engine) {
 	e.updateLease(func(l *escrow.Lease) { l.End() })
+	if !e.gone.Swap(true) && !a.draining.Load() {
+		a.metrics.Lost()
+	}
 	if a.engine.Load() == e && !a.draining.Load() {
 		select {
 		case a.replace <- struct{}{}:

@@ -54,10 +54,12 @@ func (a *Authority) projectLoop(ctx context.Context) error {
 func (a *Authority) project(ctx context.Context) (more bool, err error) {
 	a.projectMu.Lock()
 	defer a.projectMu.Unlock()
+	at := a.now()
 	cursors, err := a.deps.Store.Projectable(ctx, a.engine.Load().id)
 	if err != nil {
 		return false, err
 	}
+	a.backlog.listed(at, cursors)
 	for _, c := range cursors {
 		some, err := a.projectLane(ctx, c)
 		more = more || some
@@ -72,10 +74,12 @@ func (a *Authority) project(ctx context.Context) (more bool, err error) {
 func (a *Authority) projectLane(ctx context.Context, c quota.Cursor) (more bool, err error) {
 	store := a.deps.Store
 	for {
+		at := a.now()
 		batches, err := store.Batches(ctx, c, projectBatches)
 		if err != nil {
 			return more, err
 		}
+		a.backlog.read(c.Lane, at, batches)
 		if len(batches) == 0 && c.Closed {
 			return more, store.Finished(ctx, c)
 		}
@@ -96,17 +100,10 @@ func (a *Authority) projectLane(ctx context.Context, c quota.Cursor) (more bool,
 			return more, err
 		}
 		more = true
-		a.metrics.Projected(len(batches), len(p.Events), lag(p))
+		a.metrics.Projected(len(batches), len(p.Events))
+		a.backlog.projected(c.Lane, p.To)
 		c.No = p.To
 	}
-}
-
-// lag is how old the newest settlement of a projection was.
-func lag(p *quota.Projection) time.Duration {
-	if len(p.Events) == 0 {
-		return 0
-	}
-	return time.Duration(p.Now - p.Events[len(p.Events)-1].SettledAt)
 }
 
 // Quiesce waits until everything queued is durable and projected, through failures of the

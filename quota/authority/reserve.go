@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/escrow"
@@ -24,9 +26,13 @@ const reserveTries = 32
 // leaves a hold behind.
 func (a *Authority) Reserve(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error {
 	resetDecision(d)
-	err := a.reserve(ctx, p, r, d)
+	ctx, span := a.startSpan(ctx, spanReserve)
+	err := a.reserve(ctx, contextOf(span), p, r, d)
 	if err == nil {
 		a.metrics.Decided(d.Denial.Reason, d.Partial, d.Replayed)
+	}
+	if span != nil {
+		endReserve(span, d, err)
 	}
 	return err
 }
@@ -36,9 +42,10 @@ func resetDecision(d *quota.Decision) {
 	*d = quota.Decision{Token: d.Token[:0], Granted: d.Granted[:0], Warnings: d.Warnings[:0], Remaining: d.Remaining[:0]}
 }
 
-func (a *Authority) reserve(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error {
+func (a *Authority) reserve(ctx context.Context, span trace.SpanContext, p *authz.Principal, r *quota.Request, d *quota.Decision) error {
 	c := calls.Get().(*call)
 	defer calls.Put(c)
+	c.span = span
 	return a.rounds(ctx, p, r, c, d)
 }
 
@@ -213,7 +220,7 @@ func (a *Authority) underLock(sh *shard, e *engine, acc *account, now int64, c *
 		if c.req.HasKey {
 			sh.core.Remember(now, &c.req, d)
 		}
-		a.drawAhead(sh, e, now)
+		a.drawAhead(sh, e, now, c.span)
 	case escrow.Short:
 		w, err := a.drawFor(sh, e, now, c)
 		return status, w, err

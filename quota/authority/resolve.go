@@ -6,6 +6,8 @@ import (
 	"hash"
 	"sync"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/escrow"
@@ -20,8 +22,9 @@ type call struct {
 	calendar window.Calendar
 	digest   hash.Hash
 	encoded  []byte
-	asked    int      // meters the request named: the first lines of every candidate
-	attempt  *Attempt // whose round it is, if it must not block
+	asked    int               // meters the request named: the first lines of every candidate
+	attempt  *Attempt          // whose round it is, if it must not block
+	span     trace.SpanContext // zero unless the request is sampled
 }
 
 var calls = sync.Pool{New: func() any { return &call{digest: sha256.New()} }}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/amount"
@@ -96,7 +98,12 @@ func (a *Authority) record(ctx context.Context, s *quota.Settle, kind quota.Sett
 type settlement struct {
 	token token.Token
 	rec   quota.Record
+	span  *trace.SpanContext // nil unless the request is sampled
 }
+
+// keep remembers a sampled span. It is a function of its own so that only what is sampled
+// moves to the heap.
+func (x *settlement) keep(span trace.SpanContext) { x.span = &span }
 
 // price fills in usage and its lines at the price version frozen in the token. A commit
 // counts one request, unless the caller counts them.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/escrow"
@@ -119,6 +121,15 @@ func (a *Authority) PrefetchToken(ctx context.Context, p *authz.Principal, raw [
 
 // settle is begin for a caller that waits, and may block on what has to be read.
 func (a *Authority) settle(ctx context.Context, p *authz.Principal, s *quota.Settle, kind quota.SettleKind) (quota.Receipt, error) {
+	ctx, span := a.startSpan(ctx, spanSettle)
+	receipt, err := a.settled(ctx, span, p, s, kind)
+	if span != nil {
+		endSettle(span, &receipt, err)
+	}
+	return receipt, err
+}
+
+func (a *Authority) settled(ctx context.Context, span trace.Span, p *authz.Principal, s *quota.Settle, kind quota.SettleKind) (quota.Receipt, error) {
 	w := &settleWait{done: make(chan struct{})}
 	x := &settling{told: w}
 	if err := a.decode(ctx, p, s.Token, &x.token); err != nil {
@@ -126,6 +137,9 @@ func (a *Authority) settle(ctx context.Context, p *authz.Principal, s *quota.Set
 	}
 	if err := a.record(ctx, s, kind, &x.settlement); err != nil {
 		return quota.Receipt{}, err
+	}
+	if span != nil {
+		x.keep(span.SpanContext())
 	}
 	if err := a.enqueue(x); err != nil {
 		return quota.Receipt{}, err

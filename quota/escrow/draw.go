@@ -250,8 +250,9 @@ func (a *allotment) shrink(amount int64) (quota.Shrink, bool) {
 	return quota.Shrink{Number: a.number, Sequence: a.shrinks, Amount: amount, Close: last}, true
 }
 
-// EndReturn takes in that shrinks are durable. Unknown outcomes are sent again, never ended.
-func (s *Shard) EndReturn(shrinks []quota.Shrink) {
+// EndReturn takes in that shrinks are durable, and reports what went back to grants by them.
+// Unknown outcomes are sent again, never ended.
+func (s *Shard) EndReturn(shrinks []quota.Shrink) (micros int64) {
 	for _, sh := range shrinks {
 		a, ok := s.byNo[sh.Number]
 		if !ok {
@@ -262,6 +263,7 @@ func (s *Shard) EndReturn(shrinks []quota.Shrink) {
 		a.pool.seen.escrowed -= a.returning
 		if a.pool.key.kind == quota.PotWallet {
 			a.pool.seen.available += a.returning
+			micros += a.returning
 		} else {
 			a.pool.seen.taken -= a.returning
 		}
@@ -275,6 +277,7 @@ func (s *Shard) EndReturn(shrinks []quota.Shrink) {
 			delete(s.byNo, a.number)
 		}
 	}
+	return micros
 }
 
 func durationUntil(now, t int64) time.Duration { return time.Duration(max(t-now, 0)) }

@@ -31,6 +31,9 @@ func (j *Journal) Full() bool { return len(j.queue) >= j.bound }
 // by the queue but by the holds they end.
 func (j *Journal) Push(p *Pending) { j.queue = append(j.queue, p) }
 
+// Durable is the number of the last batch that is durable; 0 = none is.
+func (j *Journal) Durable() int64 { return j.next - 1 }
+
 // Len is how many settlements are not durable yet.
 func (j *Journal) Len() int { return len(j.queue) + len(j.flight) }
 

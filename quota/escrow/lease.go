@@ -104,6 +104,15 @@ func (l *Lease) MayIssue(t Instant) bool {
 	return !l.jumped(t) // R7
 }
 
+// Left is for how long tokens may be issued from t on, in ns, unless it is renewed; 0 = not at
+// all.
+func (l *Lease) Left(t Instant) int64 {
+	if !l.MayIssue(t) {
+		return 0
+	}
+	return min(l.deadline, l.polled+l.length) - t.Mono
+}
+
 // MayBury reports whether the node may mark others dead: its own lease was renewed without a
 // gap for one full length (R30).
 func (l *Lease) MayBury(t Instant) bool {

@@ -130,6 +130,12 @@ func (p *pool) left() int64 {
 	return min(max(p.window.Cap-p.seen.taken, 0), plenty)
 }
 
+// endsWithin reports whether what is here and in the pot is used up in so many seconds at the
+// present rate, as far as this node sees.
+func (p *pool) endsWithin(seconds int64) bool {
+	return p.burn > 0 && p.seen.at != 0 && (p.left()+p.freeAll())/p.burn < seconds
+}
+
 // plenty stands for "more than anybody asks for", with room to add.
 const plenty = int64(1) << 60
 

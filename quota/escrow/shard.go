@@ -230,7 +230,13 @@ type Stats struct {
 	Holds, Pools, Allotments, Keys int
 	Limiters                       int   // counters of rate and concurrency limits
 	FreeMicros, HeldMicros         int64 // of wallets
+	// BurnMicros is what is reserved from wallets, less what comes back, in micros a second,
+	// smoothed; EndingMicros the part of it from wallets that end within EndingWithin at that rate.
+	BurnMicros, EndingMicros int64
 }
+
+// EndingWithin is how soon a wallet must end, in s, to be counted in Stats.EndingMicros.
+const EndingWithin = 3600
 
 // Stats sums up the shard.
 func (s *Shard) Stats() Stats {
@@ -239,6 +245,10 @@ func (s *Shard) Stats() Stats {
 		if p.key.kind == quota.PotWallet {
 			st.FreeMicros += p.freeAll()
 			st.HeldMicros += p.heldAll()
+			st.BurnMicros += p.burn
+			if p.endsWithin(EndingWithin) {
+				st.EndingMicros += p.burn
+			}
 		}
 	}
 	return st

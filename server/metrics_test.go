@@ -1,0 +1,123 @@
+package server_test
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	purserv1 "github.com/purser-io/purser/proto/purser/v1"
+	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/authority"
+	"github.com/purser-io/purser/server"
+)
+
+// count tells metrics of one of everything.
+func count(m *server.Metrics, span trace.SpanContext) {
+	m.Decided(quota.DeniedCredits, false, false)
+	m.Settled(authority.Settlement{Kind: quota.Committed, Late: true, Charged: 500, Uncovered: 20, Took: time.Millisecond}, span)
+	m.Drew(authority.Drew{Pots: 3, Micros: 7000, Took: time.Millisecond, Failed: true}, span)
+	m.Waited(time.Millisecond, span)
+	m.Returned(300)
+	m.Flushed(authority.Flushed{Guest: true, Rows: 64, Took: time.Millisecond}, span)
+	m.Projected(2, 5)
+	m.Renewed(true)
+	m.Lost()
+	m.Unpriced()
+}
+
+func TestMetrics(t *testing.T) {
+	m := server.NewMetrics()
+	w := newWorld(t, func(d *server.Deps) { d.Metrics = m })
+	m.Decided(0, true, true)
+	count(m, trace.SpanContext{})
+	m.Settled(authority.Settlement{Kind: quota.Committed, Charged: -1, Uncovered: -1, Took: -1}, trace.SpanContext{}) // must not panic
+	_, err := w.accounts.GetAccount(w.admin, &purserv1.GetAccountRequest{Id: "nobody"})
+	wantReason(t, "GetAccount", err, quota.ReasonAccountNotFound)
+
+	w.server.GracefulStop(t.Context()) // gRPC counts a call after its answer has left
+
+	page := get(t, w.server, "/metrics", 200)
+	for _, want := range []string{
+		`purser_decisions_total{decision="allowed",reason=""} 1`,
+		`purser_decisions_total{decision="denied",reason="CREDITS"} 1`,
+		`purser_decisions_total{decision="denied",reason="BUDGET"} 0`,
+		`purser_reservations_partial_total 1`,
+		`purser_reservations_replayed_total 1`,
+		`purser_settlements_total{late="true",state="COMMITTED"} 1`,
+		`purser_settle_seconds_count 2`,
+		`purser_charged_micros_total 500`,
+		`purser_late_micros_total 500`,
+		`purser_uncovered_micros_total 20`,
+		`purser_draws_total{failed="true"} 1`,
+		`purser_draw_wait_seconds_count 1`,
+		`purser_drawn_micros_total 7000`,
+		`purser_returned_micros_total 300`,
+		`purser_flush_records_sum{lane="guest"} 64`,
+		`purser_usage_events_total 5`,
+		`purser_projection_lag_seconds 0`,
+		`purser_lease_renewals_total{failed="true"} 1`,
+		`purser_leases_lost_total 1`,
+		`purser_settlements_queued{lane="0"} 0`,
+		`purser_settlements_queued{lane="guest"} 0`,
+		`purser_settle_queue_limit 65536`,
+		`purser_unpriced_usage_total 1`,
+		`purser_call_errors_total{code="NotFound",reason="ACCOUNT_NOT_FOUND"} 1`,
+		`purser_ready 1`,
+		`rpc_server_`,
+	} {
+		if !strings.Contains(page, want+"\n") && !strings.HasSuffix(want, "_") || !strings.Contains(page, want) {
+			t.Errorf("%s is not in the metrics", want)
+		}
+	}
+	if strings.Contains(page, "purser_lease_left_seconds 0\n") {
+		t.Error("a node that issues has no lease")
+	}
+	get(t, w.server, "/healthz", 200)
+	get(t, w.server, "/readyz", 200)
+}
+
+// TestExemplars: what took time names a trace that is sampled, to who asks for OpenMetrics.
+func TestExemplars(t *testing.T) {
+	m := server.NewMetrics()
+	span := trace.SpanContextConfig{TraceID: trace.TraceID{0xab}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled}
+	count(m, trace.NewSpanContext(span))
+	span.TraceID, span.TraceFlags = trace.TraceID{0xcd}, 0
+	count(m, trace.NewSpanContext(span))
+	r, req := httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil)
+	req.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	m.Handler().ServeHTTP(r, req)
+	named := make(map[string]bool)
+	for line := range strings.Lines(r.Body.String()) {
+		if strings.Contains(line, `# {`) {
+			named[line[:strings.IndexByte(line, '{')]] = strings.Contains(line, `trace_id="ab0000`)
+		}
+	}
+	for _, want := range []string{"purser_settle_seconds_bucket", "purser_draw_seconds_bucket", "purser_draw_wait_seconds_bucket", "purser_flush_seconds_bucket"} {
+		if !named[want] {
+			t.Errorf("%s does not name the trace: %v", want, named)
+		}
+	}
+	if strings.Contains(r.Body.String(), "cd0000") {
+		t.Error("a trace that is not sampled is named")
+	}
+}
+
+func get(t *testing.T, s *server.Server, path string, want int) string {
+	t.Helper()
+	r := httptest.NewRecorder()
+	s.MetricsHandler().ServeHTTP(r, httptest.NewRequest("GET", path, nil))
+	if r.Code != want {
+		t.Errorf("%s: %d: %s", path, r.Code, r.Body)
+	}
+	return r.Body.String()
+}
+
+func TestCountingAllocatesNothing(t *testing.T) {
+	m := server.NewMetrics()
+	if allocs := testing.AllocsPerRun(100, func() { count(m, trace.SpanContext{}) }); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
