@@ -87,6 +87,7 @@ type node struct {
 	address  string
 	adminKey string // file
 	args     []string
+	env      []string // besides that of the test
 	proc     *process
 }
 
@@ -118,7 +119,9 @@ func freeAddress(t *testing.T) string {
 // serve starts the node and waits until it serves.
 func (n *node) serve(more ...string) *node {
 	n.t.Helper()
-	n.proc = start(n.t, command(append(append([]string(nil), n.args...), more...)...))
+	cmd := command(append(append([]string(nil), n.args...), more...)...)
+	cmd.Env = append(cmd.Env, n.env...)
+	n.proc = start(n.t, cmd)
 	n.proc.await(n.t, `serving \S+ on (\S+)\n`)
 	return n
 }

@@ -79,11 +79,12 @@ var launcher = sync.OnceValue(func() func(*exec.Cmd) error {
 	}
 })
 
-// command is the program under test with arguments, and nothing of it in the environment.
+// command is the program under test with arguments, and nothing in the environment that is
+// meant for it.
 func command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...)
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "PURSER_") {
+		if !strings.HasPrefix(v, "PURSER_") && !strings.HasPrefix(v, "OTEL_") {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}

@@ -20,7 +20,7 @@ func metricReader(ctx context.Context, g prometheus.Gatherer) (sdkmetric.Reader,
 	if err != nil || exporter == nil {
 		return nil, err
 	}
-	return sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(bridge.NewMetricProducer(bridge.WithGatherer(g)))), nil
+	return sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(binaryIDs{bridge.NewMetricProducer(bridge.WithGatherer(g))})), nil
 }
 
 func metricExporter(ctx context.Context) (sdkmetric.Exporter, error) {
