@@ -66,6 +66,9 @@ func NewMetrics() *Metrics {
 	m.lease()
 	m.session()
 	m.failed = m.counters("purser_call_errors_total", "Calls that failed, by gRPC code and reason; denials are no errors.", "code", "reason")
+	for _, fault := range []quota.Reason{quota.ReasonInternal, quota.ReasonInvariantViolated} {
+		m.failed.WithLabelValues(codes.Internal.String(), string(fault)) // there from the start, so that the first one is seen to come
+	}
 	return m
 }
 

@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +104,41 @@ func TestExemplars(t *testing.T) {
 	}
 	if strings.Contains(r.Body.String(), "cd0000") {
 		t.Error("a trace that is not sampled is named")
+	}
+}
+
+// TestMetricsAreDocumented: the table of docs/observability.md has what is exported, and nothing
+// else.
+func TestMetricsAreDocumented(t *testing.T) {
+	m := server.NewMetrics()
+	w := newWorld(t, func(d *server.Deps) { d.Metrics = m })
+	_, _ = w.accounts.GetAccount(w.admin, &purserv1.GetAccountRequest{Id: "nobody"})
+	w.server.GracefulStop(t.Context()) // then gRPC has counted the call
+	families, err := m.Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(string(doc), -1) {
+		documented[row[1]] = true
+	}
+	for _, f := range families {
+		name := f.GetName()
+		ours := strings.HasPrefix(name, "purser_") || strings.HasPrefix(name, "rpc_")
+		if ours && !documented[name] {
+			t.Errorf("%s has no row in docs/observability.md", name)
+		}
+		if !ours && !regexp.MustCompile(`^(go|process|promhttp)_`).MatchString(name) {
+			t.Errorf("%s belongs to no family that docs/observability.md names", name)
+		}
+		delete(documented, name)
+	}
+	for name := range documented {
+		t.Errorf("docs/observability.md has a row for %s, which is not exported", name)
 	}
 }
 

@@ -153,7 +153,7 @@ func (d *Deps) complete() error {
 
 // options are the transport's bounds and the interceptors.
 func (d *Deps) options() (o Options, c *chain, err error) {
-	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(d.Metrics.registry), otelprometheus.WithoutScopeInfo())
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(d.Metrics.registry), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo())
 	if err != nil {
 		return o, nil, fmt.Errorf("export metrics: %w", err)
 	}

@@ -145,11 +145,13 @@ func layerOf(folder string) (name string, may []string) {
 	return "", nil
 }
 
-// impure is what the domain may not know, even through others: gRPC, protobuf, SQL, network.
+// impure is what the domain may not know, even through others: gRPC, protobuf, SQL, network, and
+// where telemetry goes.
 var impure = []string{
 	"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto",
 	"buf.build/gen", "buf.build/go/protovalidate", "github.com/grpc-ecosystem",
 	"database/sql", "github.com/jackc", "github.com/cockroachdb", "modernc.org/sqlite", "github.com/pressly",
+	"go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters", "go.opentelemetry.io/contrib",
 	"net",
 }
 

@@ -83,7 +83,7 @@ func TestCheckVagueClause(t *testing.T) {
 func TestCheckPure(t *testing.T) {
 	for _, dep := range []string{"net", "net/http", "database/sql", "database/sql/driver",
 		"google.golang.org/grpc", "google.golang.org/grpc/codes", "google.golang.org/protobuf/proto",
-		"github.com/jackc/pgx/v5", "modernc.org/sqlite"} {
+		"github.com/jackc/pgx/v5", "modernc.org/sqlite", "go.opentelemetry.io/otel/sdk/trace"} {
 		for _, folder := range []string{"quota", "quota/escrow", "authz"} {
 			t.Run(folder+" "+dep, func(t *testing.T) {
 				expect(t, Package{ImportPath: Module + "/" + folder, Name: "p", Deps: []string{"fmt", dep}}, dep)

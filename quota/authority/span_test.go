@@ -160,20 +160,23 @@ func TestNothingIsRecordedOfWhatIsNotSampled(t *testing.T) {
 			if err := n.Reserve(ctx, gateway, request, &d); err != nil || !d.Allowed {
 				t.Fatalf("reserve: %v, %+v", err, d.Denial)
 			}
-			if _, err := n.Release(ctx, gateway, &quota.Settle{Token: d.Token}); err != nil {
-				t.Fatal(err)
-			}
 		}
-		for range 200 {
-			again()
+		// The engine's loops and the store allocate beside the requests now and then; the least of
+		// several rounds is without them.
+		least := testing.AllocsPerRun(300, again)
+		for range 10 {
+			least = min(least, testing.AllocsPerRun(300, again))
 		}
-		return testing.AllocsPerRun(1000, again)
+		if _, err := n.Commit(ctx, gateway, &quota.Settle{Token: d.Token, Usage: usage(1, 1)}); err != nil {
+			t.Fatal(err)
+		}
+		return least
 	}
 	without, with := allocations(nil), allocations(r.tracer())
-	// The engine's loops and the store allocate beside the requests, a few more or less.
-	if with > without+without/20+1 {
+	if with > without {
 		t.Errorf("%v allocations with a tracer, %v without", with, without)
 	}
+	t.Logf("%v allocations a reserve", with)
 	if spans := r.Ended(); len(spans) > 0 {
 		t.Errorf("%d spans, the first is %s", len(spans), spans[0].Name())
 	}
