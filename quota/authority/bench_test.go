@@ -1,11 +1,14 @@
 package authority_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"testing"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/purser-io/purser/internal/testdb"
 	"github.com/purser-io/purser/quota"
@@ -17,8 +20,8 @@ import (
 
 // busy is a world with accounts that never run dry, each with a budget, and a request with
 // three labels that touches three pots.
-func busy(t testing.TB, accounts int) (*node, []*quota.Request) {
-	n := world(t)
+func busy(t testing.TB, accounts int, tracer trace.Tracer) (*node, []*quota.Request) {
+	n := worldTraced(t, tracer)
 	n.catalogue()
 	return n, n.customers(accounts)
 }
@@ -39,12 +42,17 @@ func (n *node) customers(accounts int) []*quota.Request {
 }
 
 // BenchmarkReserve is a warm reserve through the shell; the holds are released off the clock.
-func BenchmarkReserve(b *testing.B) {
-	n, requests := busy(b, 1)
+func BenchmarkReserve(b *testing.B) { benchmarkReserve(b, b.Context(), nil) }
+
+// BenchmarkReserveUnsampled is the same with traces on, of a request that is not sampled.
+func BenchmarkReserveUnsampled(b *testing.B) { benchmarkReserve(b, caller(b, 1, 0), record().tracer()) }
+
+func benchmarkReserve(b *testing.B, ctx context.Context, tracer trace.Tracer) {
+	n, requests := busy(b, 1, tracer)
 	const round = 1000
 	open := make([]quota.Decision, round)
 	reserve := func(i int) {
-		if err := n.Reserve(b.Context(), gateway, requests[0], &open[i%round]); err != nil || !open[i%round].Allowed {
+		if err := n.Reserve(ctx, gateway, requests[0], &open[i%round]); err != nil || !open[i%round].Allowed {
 			b.Fatalf("reserve: %v, %+v", err, open[i%round].Denial)
 		}
 	}
