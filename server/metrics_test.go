@@ -111,8 +111,9 @@ func TestExemplars(t *testing.T) {
 // else.
 func TestMetricsAreDocumented(t *testing.T) {
 	m := server.NewMetrics()
-	w := newWorld(t, func(d *server.Deps) { d.Metrics = m })
+	w := newSite(t, func(d *server.Deps) { d.Metrics = m })
 	_, _ = w.accounts.GetAccount(w.admin, &purserv1.GetAccountRequest{Id: "nobody"})
+	w.post(balancePath, "application/json", strings.NewReader("{}"))
 	w.server.GracefulStop(t.Context()) // then gRPC has counted the call
 	families, err := m.Registry().Gather()
 	if err != nil {

@@ -2,6 +2,8 @@ package endtoend
 
 import (
 	"encoding/hex"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -9,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	metric "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/grpc"
 
@@ -25,7 +28,8 @@ func TestTelemetry(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			c, endpoint := collect(t, protocol)
-			n := newNode(t, sqliteStore(t))
+			web := freeAddress(t)
+			n := newNode(t, sqliteStore(t), "--http-listen", web)
 			n.env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol,
 				"OTEL_TRACES_SAMPLER=parentbased_always_off", "OTEL_SERVICE_NAME=till", "OTEL_RESOURCE_ATTRIBUTES=region=here"}
 			key := n.serve().apply()
@@ -44,15 +48,39 @@ func TestTelemetry(t *testing.T) {
 			if _, err := client.Authority("acme").Commit(ctx, &purserv1.CommitRequest{Token: []byte("no token")}); err == nil {
 				t.Error("no token was committed")
 			}
+			postTraced(t, web, key, root.SpanContext())
 			root.End()
 			n.terminate()
 
 			trace := root.SpanContext().TraceID().String()
 			c.checkTrace(t, trace, g)
+			server := c.below(t, trace, root.SpanContext().SpanID().String(), "purser.v1.AuthorityService/CheckAndReserve") // over HTTP
+			c.below(t, trace, hex.EncodeToString(server.GetSpanId()), "reserve")
 			c.checkLogs(t, trace, n.proc.out.String())
 			c.checkMetrics(t, trace)
 			c.checkResource(t)
 		})
+	}
+}
+
+// postTraced reserves for nobody, as JSON over HTTP, within a span.
+func postTraced(t *testing.T, address, key string, span trace.SpanContext) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+address+"/purser.v1.AuthorityService/CheckAndReserve",
+		strings.NewReader(`{"account": "nobody", "candidates": ["chat"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+key)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Traceparent", "00-"+span.TraceID().String()+"-"+span.SpanID().String()+"-01")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "ACCOUNT_UNKNOWN") {
+		t.Errorf("reserve over HTTP: %s: %s", resp.Status, body)
 	}
 }
 
