@@ -18,7 +18,7 @@ func BenchmarkBegin(b *testing.B) {
 			defer cancel()
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, span := a.begin(ctx, spanReserve); span != nil {
+				if _, span := a.startSpan(ctx, spanReserve); span != nil {
 					b.Fatal("sampled")
 				}
 			}
