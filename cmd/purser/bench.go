@@ -22,8 +22,9 @@ import (
 
 // benchCmd measures.
 type benchCmd struct {
-	Run  benchRunCmd  `cmd:"" default:"withargs" help:"Measure throughput and latency, and print ratios."`
-	Host benchHostCmd `cmd:"" hidden:"" help:"The process that is measured; started by the others."`
+	Run    benchRunCmd    `cmd:"" default:"withargs" help:"Measure throughput and latency, and print ratios."`
+	Memory benchMemoryCmd `cmd:"" help:"Measure what warm accounts and live reservations take in memory."`
+	Host   benchHostCmd   `cmd:"" hidden:"" help:"The process that is measured; started by the others."`
 }
 
 // Help is shown by --help.
@@ -81,7 +82,7 @@ func (b *benchRunCmd) Validate() error {
 // options are how to measure.
 func (b *benchRunCmd) options(e *env, s *bench.Scratch) bench.Options {
 	o := bench.Options{Store: s, Families: b.Only, Concurrency: b.Concurrency, Connections: b.Connections,
-		Rounds: b.Rounds, Round: b.Round, Accounts: b.Accounts, Pots: b.Pots, Launch: launchHost(e, nil)}
+		Rounds: b.Rounds, Round: b.Round, Accounts: b.Accounts, Pots: b.Pots, Launch: launchHost(e)}
 	if len(b.Only) == 0 {
 		o.Families = bench.Families()
 	}
@@ -136,17 +137,65 @@ func (b *benchRunCmd) draw(r *report.Report) error {
 
 // launchHost starts this program as the host of a store, whose URL may have a password in it
 // and so goes by the environment.
-func launchHost(e *env, more []string) func(store string) *exec.Cmd {
+func launchHost(e *env) func(store string) *exec.Cmd {
 	return func(store string) *exec.Cmd {
 		program, err := os.Executable()
 		if err != nil {
 			program = os.Args[0]
 		}
-		cmd := exec.Command(program, append([]string{"bench", "host"}, more...)...)
+		cmd := exec.Command(program, "bench", "host")
 		cmd.Env = append(os.Environ(), "PURSER_STORE="+store)
 		cmd.Stderr = e.stderr
 		return cmd
 	}
+}
+
+// benchMemoryCmd fills a node.
+type benchMemoryCmd struct {
+	Store        string `placeholder:"URL" help:"As of purser bench run."`
+	Accounts     int    `default:"100000" help:"Accounts that have drawn, at most 100000: more are not kept in memory."`
+	Reservations int    `default:"1000000" help:"Live reservations, shared by the accounts."`
+	Pots         int    `default:"1" help:"What a reservation holds on: 1 = the wallet; 2 = a budget as well; 3 = and one for each user."`
+	Keys         bool   `help:"Give each reservation an idempotency key, which is remembered with its answer."`
+}
+
+// Help is shown by --help.
+func (benchMemoryCmd) Help() string {
+	return `A server of its own is filled: with accounts, each of which has drawn once, then with reservations that nobody settles. Told is what they add to the process as it runs, with the garbage collector as it is set for purser serve or by GOGC and GOMEMLIMIT, and what a collection leaves.
+
+Examples:
+  purser bench memory
+  GOGC=50 purser bench memory --keys --pots 3`
+}
+
+// Validate implements kong's check of a command.
+func (b *benchMemoryCmd) Validate() error {
+	for _, bound := range []struct {
+		flag        string
+		value, most int
+	}{{"accounts", b.Accounts, 100_000}, {"reservations", b.Reservations, benchHolds / 2}, {"pots", b.Pots, 3}} {
+		if bound.value < 1 || bound.value > bound.most {
+			return fmt.Errorf("--%s is %d, want 1 to %d", bound.flag, bound.value, bound.most)
+		}
+	}
+	return nil
+}
+
+// Run fills.
+func (b *benchMemoryCmd) Run(e *env) error {
+	store, err := bench.NewScratch(e.ctx, b.Store)
+	if err != nil {
+		return err
+	}
+	o := bench.MemoryOptions{Options: bench.Options{Store: store, Accounts: b.Accounts, Pots: b.Pots, Connections: 4, Concurrency: 64,
+		Launch: launchHost(e)}, Reservations: b.Reservations, Keys: b.Keys}
+	stop := showSteps(e, &o.Options)
+	found, err := bench.RunMemory(e.ctx, o)
+	stop()
+	if err = errors.Join(err, store.Drop(e.ctx)); err != nil {
+		return err
+	}
+	return e.out.emit(found, found.Print)
 }
 
 // benchHostCmd is the process that is measured. Its settings are those of serve, but that
@@ -155,8 +204,10 @@ type benchHostCmd struct {
 	Store storeURL `required:"" placeholder:"URL" help:"The scratch store."`
 }
 
-// benchIdle is longer than a benchmark.
-const benchIdle = time.Hour
+const (
+	benchIdle  = time.Hour // longer than a benchmark
+	benchHolds = 4_000_000 // shards have equal parts of it, and are not filled equally
+)
 
 // Run serves until its input ends.
 func (b *benchHostCmd) Run(e *env) error {
@@ -195,12 +246,14 @@ func (b *benchHostCmd) serve(e *env, store openedStore, counted countedStore) er
 	settings := authority.DefaultConfig()
 	settings.Embedded, settings.Lanes = store.Embedded(), defaultLanes(store.Embedded())
 	settings.IdleReturn, settings.DrainFor = benchIdle, 0
+	settings.MaxReservations, settings.MaxPerPrincipal = benchHolds, benchHolds
 	n, err := newNode(e.ctx, nodeConfig{authority: settings, listen: "127.0.0.1:0"}, counted, e.clock, e.log)
 	if err != nil {
 		return errors.Join(err, books.Close())
 	}
 	h := &host.Host{Node: n.authority, Store: writer, Calls: func() int { return counted.Calls(faultstore.Any) }, Options: n.server.Options(),
-		Naive: &naive.Service{Books: books, Rates: bench.Rates(), Now: e.clock.Now, TTL: bench.TTL}}
+		Naive:   &naive.Service{Books: books, Rates: bench.Rates(), Now: e.clock.Now, TTL: bench.TTL},
+		Request: bench.FillRequest(settings.MaxHold)}
 	return errors.Join(b.obey(e, n, h, secret), h.Close(), books.Drop(context.WithoutCancel(e.ctx)), books.Close())
 }
 

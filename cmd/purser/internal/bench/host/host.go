@@ -14,9 +14,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/cmd/purser/internal/bench/echo"
 	"github.com/purser-io/purser/cmd/purser/internal/bench/naive"
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
+	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/server"
 	"github.com/purser-io/purser/storage/relational"
@@ -24,6 +26,7 @@ import (
 
 // Node is the Purser node of the host.
 type Node interface {
+	Reserve(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error
 	Quiesce(ctx context.Context) error
 	Status() authority.Status
 }
@@ -40,6 +43,7 @@ type Host struct {
 	Calls   func() int      // of the node to its store, each of them a transaction
 	Options *server.Options // the node's
 	Naive   *naive.Service
+	Request quota.Request // to fill the node with
 
 	echo   echo.Service
 	inside []*grpc.Server
@@ -94,6 +98,8 @@ func (h *Host) Do(ctx context.Context, o Order) (r Report, err error) {
 		err = h.Node.Quiesce(ctx)
 	case Accounts:
 		err = h.accounts(ctx, o)
+	case Fill:
+		err = h.fill(ctx, o)
 	case Echo:
 		answer := &purserv1.CheckAndReserveResponse{}
 		if err = proto.Unmarshal(o.Answer, answer); err == nil {

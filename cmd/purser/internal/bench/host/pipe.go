@@ -30,6 +30,9 @@ type Order struct {
 	Template string `json:"template,omitempty"`
 	Prefix   string `json:"prefix,omitempty"`
 	Count    int    `json:"count,omitempty"`
+	// Fill: how many accounts share Count reservations, and whether each has a key.
+	Accounts int  `json:"accounts,omitempty"`
+	Keys     bool `json:"keys,omitempty"`
 	// Answer of the echo service, an encoded CheckAndReserveResponse.
 	Answer []byte `json:"answer,omitempty"`
 }
@@ -41,6 +44,7 @@ const (
 	Settle   = "settle"   // wait until everything is durable and projected
 	Accounts = "accounts" // make accounts, for Purser and naive
 	Echo     = "echo"     // set the echo's answer
+	Fill     = "fill"     // make Count reservations and leave them
 	Insert   = "insert"   // insert Count single rows, one after the other
 )
 
