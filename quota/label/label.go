@@ -7,7 +7,6 @@ package label
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -44,13 +43,15 @@ func New(m map[string]string) (Set, error) {
 	if err := checkCount(len(m)); err != nil {
 		return nil, err
 	}
-	set := make(Set, 0, len(m))
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		pair := Pair{key, m[key]}
-		if err := pair.check(); err != nil {
+	set := make(Set, 0, len(m)) // the only allocation: every reservation comes by here
+	for key, value := range m {
+		set = append(set, Pair{key, value})
+	}
+	slices.SortFunc(set, func(a, b Pair) int { return strings.Compare(a.Key, b.Key) })
+	for i := range set {
+		if err := set[i].check(); err != nil {
 			return nil, err
 		}
-		set = append(set, pair)
 	}
 	return set, set.checkBytes()
 }

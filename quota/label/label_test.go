@@ -154,3 +154,14 @@ func TestMergeAgreesWithMaps(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkNew resolves the labels of a request.
+func BenchmarkNew(b *testing.B) {
+	sent := map[string]string{"user": "u-1234", "team": "search", "region": "eu-west-1"}
+	b.ReportAllocs()
+	for range b.N {
+		if _, err := New(sent); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
