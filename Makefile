@@ -76,6 +76,10 @@ bench: ## Run the benchmarks of the engine
 dist: ## Build the released binaries, checksums and bills of materials into dist/
 	scripts/dist
 
+.PHONY: measure
+measure: ## Measure all of docs/performance.md again; wants a quiet machine
+	scripts/measure
+
 .PHONY: dev
 dev: ## Serve on loopback with a store in .tmp
 	@mkdir -p .tmp

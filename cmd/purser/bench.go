@@ -14,7 +14,6 @@ import (
 	"github.com/purser-io/purser/cmd/purser/internal/bench"
 	"github.com/purser-io/purser/cmd/purser/internal/bench/host"
 	"github.com/purser-io/purser/cmd/purser/internal/bench/naive"
-	"github.com/purser-io/purser/cmd/purser/internal/bench/report"
 	"github.com/purser-io/purser/cmd/purser/internal/terminal"
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/storage/faultstore"
@@ -42,6 +41,7 @@ type benchRunCmd struct {
 	Accounts    int           `default:"10000" help:"How many accounts stand for many."`
 	Pots        int           `default:"1" help:"What a reservation holds on: 1 = the wallet, as naive does; 2 = a budget as well; 3 = and one for each user."`
 	SVG         string        `name:"svg" type:"path" placeholder:"FILE" help:"Draw the ratios into this file."`
+	Markdown    string        `type:"path" placeholder:"FILE" help:"Write the tables into this file, in Markdown."`
 }
 
 // Help is shown by --help.
@@ -105,7 +105,7 @@ func (b *benchRunCmd) Run(e *env) error {
 	if err = errors.Join(err, store.Drop(e.ctx)); err != nil {
 		return err
 	}
-	if err := b.draw(found); err != nil {
+	if err := errors.Join(writeTo(b.SVG, found.SVG), writeTo(b.Markdown, found.Markdown)); err != nil {
 		return err
 	}
 	return e.out.emit(found, func(w io.Writer) {
@@ -124,15 +124,16 @@ func showSteps(e *env, o *bench.Options) (stop func()) {
 	return terminal.Progress(e.stderr, func() string { return now.Load().(string) })
 }
 
-func (b *benchRunCmd) draw(r *report.Report) error {
-	if b.SVG == "" {
+// writeTo has write fill a file; "" is none.
+func writeTo(path string, write func(io.Writer) error) error {
+	if path == "" {
 		return nil
 	}
-	f, err := os.Create(b.SVG)
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(r.SVG(f), f.Close())
+	return errors.Join(write(f), f.Close())
 }
 
 // launchHost starts this program as the host of a store, whose URL may have a password in it
@@ -157,6 +158,7 @@ type benchMemoryCmd struct {
 	Reservations int    `default:"1000000" help:"Live reservations, shared by the accounts."`
 	Pots         int    `default:"1" help:"What a reservation holds on: 1 = the wallet; 2 = a budget as well; 3 = and one for each user."`
 	Keys         bool   `help:"Give each reservation an idempotency key, which is remembered with its answer."`
+	Markdown     string `type:"path" placeholder:"FILE" help:"Write the table into this file, in Markdown."`
 }
 
 // Help is shown by --help.
@@ -193,6 +195,9 @@ func (b *benchMemoryCmd) Run(e *env) error {
 	found, err := bench.RunMemory(e.ctx, o)
 	stop()
 	if err = errors.Join(err, store.Drop(e.ctx)); err != nil {
+		return err
+	}
+	if err := writeTo(b.Markdown, found.Markdown); err != nil {
 		return err
 	}
 	return e.out.emit(found, found.Print)

@@ -159,3 +159,27 @@ func TestBenchOnPostgreSQL(t *testing.T) {
 		t.Errorf("%d databases and tables are left, %v", left, err)
 	}
 }
+
+// TestBenchMemory fills a node with little, and looks at whether it was filled.
+func TestBenchMemory(t *testing.T) {
+	out, err := command("bench", "memory", "--accounts", "20", "--reservations", "3000", "--keys", "--pots", "2", "--output", "json").Output()
+	if err != nil {
+		t.Fatalf("purser bench memory: %v\n%s", err, out)
+	}
+	var r struct {
+		Accounts, Reservations struct {
+			Count int   `json:"count"`
+			Each  int64 `json:"heap_bytes_each"`
+			Met   *bool `json:"met"`
+		}
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	if r.Accounts.Count != 20 || r.Reservations.Count != 3000 || r.Reservations.Each < 100 {
+		t.Errorf("%+v", r)
+	}
+	if r.Accounts.Met != nil || r.Reservations.Met != nil {
+		t.Error("a verdict about a million was drawn from three thousand")
+	}
+}

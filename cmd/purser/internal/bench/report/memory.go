@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 )
@@ -31,8 +32,8 @@ type Weight struct {
 	Added Memories `json:"added"` // by them
 	Total Memories `json:"total"`
 	Each  int64    `json:"heap_bytes_each"`
-	// Floor in MiB for Of things: what the whole process may have, as it runs. Met if Count is
-	// at least Of and the process has no more; left out if it was filled with less.
+	// Floor in MiB for Of things: what they may add to the process as it runs. Met says whether
+	// they add no more; left out if there were fewer than Of.
 	Floor int64 `json:"floor_mib"`
 	Of    int   `json:"floor_of"`
 	Met   *bool `json:"met,omitempty"`
@@ -53,15 +54,25 @@ func NewWeight(what string, count int, before, after Memories, floor int64, of i
 }
 
 // Print writes a table.
-func (m *Memory) Print(w io.Writer) {
-	fmt.Fprintf(w, "%s, %s; store %s; %d pots each, idempotency keys: %t\n", m.Machine.System, m.Machine.Go, m.Store, m.Pots, m.Keys)
+func (m *Memory) Print(w io.Writer) { m.write(w, table.Writer.Render) }
+
+// Markdown writes the same in Markdown.
+func (m *Memory) Markdown(w io.Writer) error {
+	var b strings.Builder
+	m.write(&b, table.Writer.RenderMarkdown)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (m *Memory) write(w io.Writer, render func(table.Writer) string) {
+	fmt.Fprintf(w, "%s, %s; store %s; %d pots each, idempotency keys: %t.\n\n", m.Machine.System, m.Machine.Go, m.Store, m.Pots, m.Keys)
 	t := newTable(w, "Memory of the server process", 6, 1)
 	t.AppendHeader(table.Row{"", "heap each", "heap added, MiB", "RSS added, MiB", "RSS in all, MiB", "floor"})
 	t.AppendRow(table.Row{"empty node", "", "", "", m.Empty.RSS / mib, ""})
 	for _, x := range []*Weight{&m.Accounts, &m.Reservations} {
 		r := Ratio{Met: x.Met}
 		t.AppendRow(table.Row{fmt.Sprintf("%s %s", short(float64(x.Count)), x.What), fmt.Sprintf("%d bytes", x.Each), x.Added.Heap / mib,
-			x.Added.RSS / mib, x.Total.RSS / mib, fmt.Sprintf("%d MiB for %s: %s", x.Floor, short(float64(x.Of)), r.verdict())})
+			x.Added.RSS / mib, x.Total.RSS / mib, strings.TrimSuffix(fmt.Sprintf("%d MiB for %s: %s", x.Floor, short(float64(x.Of)), r.verdict()), ": ")})
 	}
-	t.Render()
+	render(t)
 }

@@ -12,14 +12,31 @@ import (
 )
 
 // Print writes the report as tables.
-func (r *Report) Print(w io.Writer) {
+func (r *Report) Print(w io.Writer) { r.write(w, table.Writer.Render) }
+
+// Markdown writes the same in Markdown.
+func (r *Report) Markdown(w io.Writer) error {
+	var b strings.Builder
+	r.write(&b, table.Writer.RenderMarkdown)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *Report) write(w io.Writer, render func(table.Writer) string) {
 	m, s := &r.Machine, &r.Settings
-	fmt.Fprintf(w, "%d CPUs (%s), %s, %s; store %s\n", m.CPUs, m.CPU, m.System, m.Go, s.Store)
-	fmt.Fprintf(w, "%d in flight over %d connections, %d rounds of %v, %d accounts, %d pots each; a reserve sends %d bytes and gets %d\n",
+	fmt.Fprintf(w, "%d CPUs (%s), %s, %s; store %s.\n", m.CPUs, m.CPU, m.System, m.Go, s.Store)
+	fmt.Fprintf(w, "%d in flight over %d connections, %d rounds of %v, %d accounts, %d pots each; a reserve sends %d bytes and gets %d.\n",
 		s.Concurrency, s.Connections, s.Rounds, time.Duration(s.RoundMillis)*time.Millisecond, s.Accounts, s.Pots, s.Request, s.Reply)
-	r.printThroughput(w)
-	r.printLatency(w)
-	r.printRatios(w)
+	for _, t := range []table.Writer{r.throughputs(w), r.latencies(w), r.ratios(w)} {
+		if t.Length() > 0 {
+			fmt.Fprintln(w)
+			render(t)
+		}
+	}
+	fmt.Fprintln(w)
+	for _, x := range r.Ratios {
+		fmt.Fprintf(w, "- %s: %s\n", x.Name, x.Meaning)
+	}
 }
 
 func newTable(w io.Writer, title string, columns int, words ...int) table.Writer {
@@ -38,10 +55,7 @@ func newTable(w io.Writer, title string, columns int, words ...int) table.Writer
 	return t
 }
 
-func (r *Report) printThroughput(w io.Writer) {
-	if len(r.Throughput) == 0 {
-		return
-	}
+func (r *Report) throughputs(w io.Writer) table.Writer {
 	t := newTable(w, "As fast as it goes: medians (spread)", 6, 1, 2)
 	t.AppendHeader(table.Row{"scenario", "", "per second", "server CPU each", "CPUs server, client", "transactions per 1 000"})
 	for _, x := range r.Throughput {
@@ -52,13 +66,10 @@ func (r *Report) printThroughput(w io.Writer) {
 		t.AppendRow(table.Row{x.Name, x.What, spread(x.PerSecond), short(Median(x.ServerMicros)) + " us",
 			fmt.Sprintf("%.2f, %.2f", Median(x.ServerShare), Median(x.ClientShare)), transactions})
 	}
-	t.Render()
+	return t
 }
 
-func (r *Report) printLatency(w io.Writer) {
-	if len(r.Latency) == 0 {
-		return
-	}
+func (r *Report) latencies(w io.Writer) table.Writer {
 	t := newTable(w, "How long it takes, in microseconds", 6, 1, 2)
 	t.AppendHeader(table.Row{"scenario", "", "at", "p50", "p99", "p99.9"})
 	for _, x := range r.Latency {
@@ -68,22 +79,16 @@ func (r *Report) printLatency(w io.Writer) {
 		}
 		t.AppendRow(table.Row{x.Name, x.What, at, spread(x.P50), spread(x.P99), spread(x.P999)})
 	}
-	t.Render()
+	return t
 }
 
-func (r *Report) printRatios(w io.Writer) {
-	if len(r.Ratios) == 0 {
-		return
-	}
+func (r *Report) ratios(w io.Writer) table.Writer {
 	t := newTable(w, "Ratios of figures of the same round: median (spread)", 3, 1, 4)
 	t.AppendHeader(table.Row{"", "ratio", "floor", ""})
 	for _, x := range r.Ratios {
 		t.AppendRow(table.Row{x.Name, fmt.Sprintf("%s (%s to %s)", short(x.Median), short(x.Least), short(x.Most)), x.floor(), x.verdict()})
 	}
-	t.Render()
-	for _, x := range r.Ratios {
-		fmt.Fprintf(w, "%s: %s\n", x.Name, x.Meaning)
-	}
+	return t
 }
 
 func (x *Ratio) floor() string {

@@ -58,6 +58,32 @@ func TestSVGIsWellFormedAndSaysEverything(t *testing.T) {
 	}
 }
 
+func TestMarkdown(t *testing.T) {
+	var b strings.Builder
+	if err := sample().Markdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| echo | no-op | 12 345 (11 000 to 13 000) |", "| p99 | 30.0 (30.0 to 30.0) | at most 2.00 | not met |", "- reserve / echo & co: what it means"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the page lacks %q:\n%s", want, b.String())
+		}
+	}
+}
+
+func TestWeight(t *testing.T) {
+	before, after := report.Memories{RSS: 10 << 20, Heap: 5 << 20}, report.Memories{RSS: 310 << 20, Heap: 105 << 20}
+	w := report.NewWeight("things", 100, before, after, 300, 100)
+	if w.Each != 1<<20 || w.Met == nil || !*w.Met {
+		t.Errorf("%+v", w)
+	}
+	if w = report.NewWeight("things", 100, before, after, 299, 100); w.Met == nil || *w.Met {
+		t.Errorf("over the floor: %+v", w)
+	}
+	if w = report.NewWeight("things", 99, before, after, 300, 100); w.Met != nil {
+		t.Errorf("a verdict about a hundred from 99: %+v", w)
+	}
+}
+
 func TestPrint(t *testing.T) {
 	var b strings.Builder
 	sample().Print(&b)
