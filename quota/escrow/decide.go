@@ -120,7 +120,7 @@ type fit struct {
 func (s *Shard) Reserve(now int64, r *Request, out *Result) Status {
 	if r.HasKey {
 		if e, ok := s.keys[r.Key]; ok {
-			return e.replay(r, out)
+			return s.replay(e, r, out)
 		}
 	}
 	if len(s.holds) >= s.cfg.MaxHolds || r.HasKey && len(s.keys) >= 2*s.cfg.MaxHolds {

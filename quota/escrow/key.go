@@ -7,17 +7,43 @@ import "github.com/purser-io/purser/quota"
 type KeyHash [16]byte
 
 // keyEntry is what an idempotency key was answered with. Only grants are remembered: a denial
-// has no effect, and a later try may succeed.
+// has no effect, and a later try may succeed. It is what a quota.Decision needs that grants;
+// twice as many as live reservations are kept, so it is no larger.
 type keyEntry struct {
-	content  KeyHash
-	decision quota.Decision
+	content            KeyHash
+	token              []byte
+	feature            string
+	granted            []quota.Quantity
+	warnings           []quota.Warning
+	remaining          []quota.Remaining
+	sequence, nonce    uint64
+	held, expires      int64
+	priceVersion       int64
+	partial, exhausted bool
 }
 
-func (e *keyEntry) replay(r *Request, out *Result) Status {
+// decision is the answer again. It shares the entry's memory: copy it under the lock.
+func (e *keyEntry) decision(l quota.LaneID) *quota.Decision {
+	return &quota.Decision{Allowed: true, Replayed: true, Token: e.token, Lane: l, Sequence: e.sequence, Nonce: e.nonce,
+		Feature: e.feature, Granted: e.granted, Held: e.held, ExpiresAt: e.expires, PriceVersion: e.priceVersion,
+		Partial: e.partial, Exhausted: e.exhausted, Remaining: e.remaining, Warnings: e.warnings}
+}
+
+// keep takes in an answer, reusing memory.
+func (e *keyEntry) keep(content KeyHash, d *quota.Decision) {
+	e.content = content
+	e.token, e.granted = append(e.token[:0], d.Token...), append(e.granted[:0], d.Granted...)
+	e.warnings, e.remaining = append(e.warnings[:0], d.Warnings...), append(e.remaining[:0], d.Remaining...)
+	e.feature, e.sequence, e.nonce = d.Feature, d.Sequence, d.Nonce
+	e.held, e.expires, e.priceVersion = d.Held, d.ExpiresAt, d.PriceVersion
+	e.partial, e.exhausted = d.Partial, d.Exhausted
+}
+
+func (s *Shard) replay(e *keyEntry, r *Request, out *Result) Status {
 	if e.content != r.Content {
 		return KeyReused
 	}
-	out.Replay = &e.decision
+	out.Replay = e.decision(s.lane)
 	return Replayed
 }
 
@@ -27,7 +53,7 @@ func (s *Shard) Replay(r *Request) (*quota.Decision, bool) {
 	if !ok || e.content != r.Content {
 		return nil, false
 	}
-	return &e.decision, true
+	return e.decision(s.lane), true
 }
 
 // Remember keeps the answer to a request with a key for twice its TTL, in the same locked
@@ -39,29 +65,15 @@ func (s *Shard) Remember(now int64, r *Request, d *quota.Decision) {
 	} else {
 		e = &keyEntry{}
 	}
-	e.content = r.Content
-	copyDecision(&e.decision, d)
+	e.keep(r.Content, d)
 	s.keys[r.Key] = e
-	s.keyNext++
-	s.keyIDs[s.keyNext] = r.Key
-	s.keyEnd.add(now+2*r.TTL, s.keyNext)
-}
-
-// copyDecision copies what a replay repeats, reusing dst's memory.
-func copyDecision(dst, d *quota.Decision) {
-	token, granted := append(dst.Token[:0], d.Token...), append(dst.Granted[:0], d.Granted...)
-	warnings, remaining := append(dst.Warnings[:0], d.Warnings...), append(dst.Remaining[:0], d.Remaining...)
-	*dst = *d
-	dst.Token, dst.Granted, dst.Warnings, dst.Remaining = token, granted, warnings, remaining
-	dst.Denial, dst.Replayed = quota.Denial{}, true
+	s.keyEnd.add(now+2*r.TTL, r.Key)
 }
 
 // forgetKeys drops keys whose time is over.
 func (s *Shard) forgetKeys(now int64) {
-	s.scratch = s.keyEnd.due(now, s.scratch[:0])
-	for _, id := range s.scratch {
-		key := s.keyIDs[id]
-		delete(s.keyIDs, id)
+	s.keysDue = s.keyEnd.due(now, s.keysDue[:0])
+	for _, key := range s.keysDue {
 		if e, ok := s.keys[key]; ok && len(s.spareK) < 4096 {
 			s.spareK = append(s.spareK, e)
 		}

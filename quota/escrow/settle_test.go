@@ -168,7 +168,7 @@ func TestExpiry(t *testing.T) {
 }
 
 func TestWheel(t *testing.T) {
-	w := newWheel(0, 510)
+	w := newWheel[uint64](0, 510)
 	w.add(100, 1)
 	w.add(100_000, 2) // beyond the span: comes up early, to be put back
 	if got := w.due(99, nil); len(got) != 0 {

@@ -44,12 +44,11 @@ type Shard struct {
 	sequence uint64
 	block    uint32
 	random   *rand.ChaCha8
-	expiry   wheel
+	expiry   wheel[uint64]
 
 	keys    map[KeyHash]*keyEntry
-	keyIDs  map[uint64]KeyHash
-	keyNext uint64
-	keyEnd  wheel
+	keyEnd  wheel[KeyHash]
+	keysDue []KeyHash // scratch
 	spareK  []*keyEntry
 
 	byLimit     map[LimitKey]*limiter
@@ -70,8 +69,8 @@ func NewShard(cfg Config, lane quota.LaneID, index int, seed [32]byte, now int64
 		payers: make(map[string]*payer), pools: make(map[poolKey]*pool),
 		byNo:  make(map[quota.AllotmentNo]*allotment),
 		holds: make(map[uint64]*hold), random: rand.NewChaCha8(seed),
-		keys: make(map[KeyHash]*keyEntry), keyIDs: make(map[uint64]KeyHash), byLimit: make(map[LimitKey]*limiter),
-		expiry: newWheel(now, cfg.MaxTTL+cfg.Grace), keyEnd: newWheel(now, 2*cfg.MaxTTL),
+		keys: make(map[KeyHash]*keyEntry), byLimit: make(map[LimitKey]*limiter),
+		expiry: newWheel[uint64](now, cfg.MaxTTL+cfg.Grace), keyEnd: newWheel[KeyHash](now, 2*cfg.MaxTTL),
 		ticked: now,
 	}
 }

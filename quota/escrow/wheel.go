@@ -1,31 +1,31 @@
 package escrow
 
-// wheel finds what falls due, by the tick. Items are numbers; who has ended before its time
-// is simply no longer found by its number. Inserting is an append, so it does not allocate
+// wheel finds what falls due, by the tick. Items are numbers or hashes; who has ended before its
+// time is simply no longer found by them. Inserting is an append, so it does not allocate
 // once the slots have grown.
-type wheel struct {
+type wheel[T any] struct {
 	grain int64 // ns per slot
-	slots [][]uint64
+	slots [][]T
 	next  int64 // first tick not yet collected
 }
 
 // newWheel covers span ns ahead; what is due later is clamped to the farthest slot and has
 // to be put back by the caller when it comes up early.
-func newWheel(now, span int64) wheel {
+func newWheel[T any](now, span int64) wheel[T] {
 	const slots = 512
 	grain := max(span/(slots-2), 1)
-	return wheel{grain: grain, slots: make([][]uint64, slots), next: now / grain}
+	return wheel[T]{grain: grain, slots: make([][]T, slots), next: now / grain}
 }
 
 // add files id under its due time.
-func (w *wheel) add(due int64, id uint64) {
+func (w *wheel[T]) add(due int64, id T) {
 	tick := min(max(due/w.grain+1, w.next), w.next+int64(len(w.slots))-1)
 	slot := &w.slots[tick%int64(len(w.slots))]
 	*slot = append(*slot, id)
 }
 
 // due appends what fell due until now to dst.
-func (w *wheel) due(now int64, dst []uint64) []uint64 {
+func (w *wheel[T]) due(now int64, dst []T) []T {
 	for end := now / w.grain; w.next <= end; w.next++ {
 		slot := &w.slots[w.next%int64(len(w.slots))]
 		dst = append(dst, *slot...)
