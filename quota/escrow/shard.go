@@ -158,7 +158,9 @@ func (s *Shard) payerOf(id string) *payer {
 
 func (s *Shard) addPool(key poolKey, p *payer) *pool {
 	pl := &pool{key: key, payer: p}
-	s.pools[key] = pl
+	if key.kind != quota.PotWallet { // which is found by its payer
+		s.pools[key] = pl
+	}
 	s.order = append(s.order, pl)
 	p.pools = append(p.pools, pl)
 	return pl
