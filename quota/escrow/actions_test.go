@@ -46,6 +46,7 @@ func (w *world) actions() map[string]func() {
 		"suspend":     w.suspend,
 		"suspend two": func() { w.suspend(); w.suspend() },
 		"policy":      w.policy,
+		"plan":        func() { w.plan = w.pick(3, "plan") },
 		"grant":       w.credits,
 		"collect":     func() { w.db.Collect(w.db.Now - int64(w.pick(3, "age"))*10*second) },
 	}
@@ -93,6 +94,7 @@ func (p *proc) reserve() {
 		}
 		r := request(e.now(), profile, features, want, min(low, want), flexible)
 		r.TTL, r.Final = ttl, try == 2
+		w.limit(r)
 		if !e.decide(r) {
 			return
 		}
@@ -142,7 +144,11 @@ func (e *engine) decide(r *Request) (again bool) {
 		s = e.shards[len(e.shards)-1]
 	}
 	var out Result
-	switch s.Reserve(e.now(), r, &out) {
+	now := e.now()
+	before := w.levels(s, now)
+	status := s.Reserve(now, r, &out)
+	w.decided(s, now, r, &out, status, before)
+	switch status {
 	case Granted:
 		w.db.Oracle.Issue(e.id, &out.Token)
 		for d := s.BeginAhead(e.now(), e.id); d != nil; d = s.BeginAhead(e.now(), e.id) {
@@ -427,6 +433,7 @@ func (w *world) step() []string {
 	w.waits = rest
 	w.observe()
 	w.checkMemory()
+	w.checkLimits()
 	return w.db.Oracle.Check()
 }
 
@@ -452,6 +459,7 @@ func (w *world) quiesce() []string {
 	if !w.idle() {
 		w.db.Oracle.Violate("I15: %s", w.unsettled())
 	}
+	w.checkLimitsQuiet()
 	return w.db.Oracle.CheckQuiet()
 }
 

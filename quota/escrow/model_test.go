@@ -104,6 +104,10 @@ func TestMutants(t *testing.T) {
 		{"R22 closed by projection", mutant{database: quotatest.Break{CloseByProjection: true}}, "I2 I1", 500},
 		{"R19 shrink not deduplicated", mutant{database: quotatest.Break{NoShrinkSequence: true}}, "I1 I2 I4 R19", 500},
 		{"R32 changes not taken in", mutant{deaf: true}, "I13", 2000},
+		{"R55 a denial takes", mutant{denialTakes: true}, "R55", 50},
+		{"R55 permits return twice", mutant{permitsTwice: true}, "R55", 50},
+		{"R55 permits are kept", mutant{permitsKept: true}, "R55", 500},
+		{"R55 what leaked is given back", mutant{unusedFirst: true}, "R55", 5000},
 		{"R49 drained without a promise", mutant{ownPromise: true}, "I7", 2000},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -22,9 +22,15 @@ type call struct {
 func (c *call) settle() {
 	if e := c.p.owner(c.rec.Lane); e != nil && !c.foreign {
 		s := e.shards[ShardOf(c.rec.Sequence)]
+		if h := s.holds[c.rec.Sequence]; h != nil && c.p.w.mutant.unusedFirst {
+			for i := range h.uses {
+				h.uses[i].position = h.uses[i].l.bucket.arrived
+			}
+		}
 		status, x := s.Settle(c.rec.SettledAt, c.rec, c)
 		switch {
 		case status == Enqueue:
+			c.p.w.settledHere(s, c.rec.SettledAt, x)
 			e.own.Push(x)
 			if c.p.w.mutant.freeEarly {
 				x.Fate.Verdict = quota.VerdictApplied

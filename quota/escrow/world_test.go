@@ -31,6 +31,10 @@ type mutant struct {
 	drawGivenUp      bool // a draw of unknown outcome is ended, not sent again (R11)
 	deaf             bool // changes are acknowledged and not taken in (R32)
 	replyDeadline    bool // the lease counts from the answer, not from the sending (R6)
+	denialTakes      bool // a denied request counts against its rates (R55)
+	permitsTwice     bool // permits return when a settlement is queued, and others' with them
+	permitsKept      bool // permits do not return when another node settled
+	unusedFirst      bool // what was not used is taken out of the bucket as if nothing had leaked
 	ownPromise       bool // a drained node promises nothing to its live tokens (R49)
 }
 
@@ -49,6 +53,8 @@ type world struct {
 	grants int
 	waits  []suspension
 	credit map[string][]sample // wallet credit over time, by payer (I9)
+	plan   int                 // version in force: its limits
+	limits limitOracle
 }
 
 // suspension is a Suspend(sync) that has not returned yet.
@@ -100,12 +106,13 @@ type flight struct {
 }
 
 func newWorld(pick func(int, string) int, m mutant) *world {
-	w := &world{db: quotatest.New(epoch), pick: pick, mutant: m, credit: make(map[string][]sample)}
+	w := &world{db: quotatest.New(epoch), pick: pick, mutant: m, credit: make(map[string][]sample), limits: newLimitOracle()}
 	w.db.Break = m.database
 	w.db.Oracle.MaxHold, w.db.Oracle.Grace, w.db.Oracle.Skew = maxHold, grace, skew
 	w.faults = []int{0, 10, 30}[pick(3, "faults")]
 	w.deaths, w.pauses = pick(4, "deaths"), pick(4, "pauses")
 	w.lapses = pick(3, "lapses") == 0
+	w.plan = pick(3, "plan")
 	w.db.Inject = w.inject
 	w.db.CreateAccount("org", "")
 	w.db.CreateAccount("team", "org")
@@ -167,7 +174,7 @@ func (p *proc) reincarnate() {
 		lease: NewLease(time.Duration(leaseLen), time.Duration(skew))}
 	e.own, e.guest = NewJournal(e.lane, 100, 3), NewJournal(e.stray, 100, 3)
 	for i := range 1 + w.serial%2 {
-		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, IdleReturn: 3 * second, MaxHolds: 100, MaxLimiters: 50}
+		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, IdleReturn: 3 * second, MaxHolds: 100, MaxLimiters: 7}
 		e.shards = append(e.shards, NewShard(cfg, e.lane, i, [32]byte{byte(w.serial), byte(i)}, p.instant().Wall))
 	}
 	sent := p.instant()
@@ -277,6 +284,7 @@ func (p *proc) takeNotes(notes []quota.Note) {
 			x := &notes[i].Entries[j]
 			for _, e := range p.engines {
 				if e.lane == x.Lane && !e.own.Closed() {
+					p.w.settledElsewhere(e.shards[ShardOf(x.Sequence)], x)
 					e.shards[ShardOf(x.Sequence)].Noted(x)
 				}
 			}
@@ -290,7 +298,10 @@ func (e *engine) tick() {
 		return
 	}
 	for _, s := range e.shards {
-		for _, x := range s.Tick(e.now()) {
+		now := e.now()
+		e.p.w.limits.told(s, now)
+		for _, x := range s.Tick(now) {
+			e.p.w.settledHere(s, now, x)
 			e.own.Push(x)
 		}
 	}
