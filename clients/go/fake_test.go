@@ -237,18 +237,16 @@ func granted(r *purserv1.ExtendRequest, exhausted bool) *purserv1.ExtendResponse
 
 // token names the account, and if asked to which call this is.
 func (n *fakeNode) token(account string) string {
-	n.fake.mu.Lock()
-	defer n.fake.mu.Unlock()
+	if !n.fake.numbered {
+		return "token of " + account
+	}
 	reserved := 0
-	for _, c := range n.fake.calls {
+	for _, c := range n.fake.seen() {
 		if c.Op == "reserve" {
 			reserved++
 		}
 	}
-	if n.fake.numbered {
-		return fmt.Sprintf("token %d of %s", reserved, account)
-	}
-	return "token of " + account
+	return fmt.Sprintf("token %d of %s", reserved, account)
 }
 
 func estimates(list []*purserv1.Estimate) string {
