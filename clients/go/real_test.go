@@ -11,9 +11,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	purser "github.com/purser-io/purser/clients/go"
 	"github.com/purser-io/purser/internal/testnode"
+	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 )
 
 // startNode runs the real server; what it leaves is audited at the end.
@@ -200,5 +203,25 @@ func TestWrongKey(t *testing.T) {
 	failure, ok := errors.AsType[*purser.Error](err)
 	if !ok || failure.Code != codes.Unauthenticated || !failure.Definite {
 		t.Errorf("error = %v, want UNAUTHENTICATED, definite", err)
+	}
+}
+
+// TestSessionSendsHeadersFirst: the client takes a stream that ends without them for one that was
+// not accepted, and what it had sent on it for not applied.
+func TestSessionSendsHeadersFirst(t *testing.T) {
+	n := startNode(t)
+	conn, err := grpc.NewClient(n.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stream, err := purserv1.NewAuthorityServiceClient(conn).Session(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+n.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header, err := stream.Header(); err != nil || header == nil { // nothing was sent yet
+		t.Errorf("headers %v, %v", header, err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/purser-io/purser/authz"
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/quota"
@@ -108,6 +110,11 @@ func (s *Server) Serve(wire purserv1.AuthorityService_SessionServer) error {
 	p, ok := caller.From(wire.Context())
 	if !ok {
 		return quota.Errorf(quota.ReasonInternal, "")
+	}
+	// Headers go first: a stream that ends without them was not accepted, so nothing that was
+	// sent on it has been applied. Clients rely on that.
+	if err := wire.SendHeader(metadata.MD{}); err != nil {
+		return err
 	}
 	st := newStream(s, wire, p)
 	s.mu.Lock()
