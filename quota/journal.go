@@ -246,6 +246,16 @@ type AppendResult struct {
 	Winners []Entry // keys of the batch settled by others: nothing was written, nothing will be
 }
 
+// Whereabouts is what the store knows of a reservation and of the incarnation that issued it.
+type Whereabouts struct {
+	Open     bool   // the lane: the reservation may be settled in it
+	GCBefore int64  // entries of reservations that ended before may be gone (R16)
+	Entry    *Entry // how it was settled, LATE before terminal; nil = it was not
+	Node     string // the issuer's name for people
+	Address  string // where clients reach it; "" = not said
+	State    IncarnationState
+}
+
 // JournalStore makes settlements durable.
 type JournalStore interface {
 	// Append writes batch no of an own lane in one statement, fenced by the lane's state
@@ -258,4 +268,8 @@ type JournalStore interface {
 	// decided by Judge in the same serializable transaction (R27, R26), with one note for
 	// each owner's lane. used reports whether the number is now taken. It may be sent again.
 	Settle(ctx context.Context, guest LaneID, no int64, records []Record) (fates []Settlement, used bool, err error)
+
+	// Whereabouts finds out about a reservation that is not held by who is asked, in one read
+	// of one consistent state; known is false if the store knows no such lane.
+	Whereabouts(ctx context.Context, lane LaneID, sequence uint64) (w Whereabouts, known bool, err error)
 }

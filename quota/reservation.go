@@ -35,6 +35,14 @@ type Request struct {
 	Labels     label.Set     // as sent; the key's are merged over them
 }
 
+// Extension asks for more of, or more time for, a reservation. It states totals since the
+// reservation was made, never increments, so the same extension twice is one (R35).
+type Extension struct {
+	Token     []byte        // of any generation
+	Estimates []Estimate    // totals; a meter left out keeps what it was granted
+	TTL       time.Duration // from now, never shortens; 0 = as in a Request
+}
+
 // DenialReason says why not: the first of the decision order (design §4.8) that fails.
 type DenialReason uint8
 

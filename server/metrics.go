@@ -25,6 +25,9 @@ type Metrics struct {
 	partial   prometheus.Counter
 	replayed  prometheus.Counter
 
+	extensions [quota.DeniedCredits + 1]prometheus.Counter // by denial reason; 0 = allowed
+	unchanged  prometheus.Counter
+
 	settled       [quota.Expired + 1][2]prometheus.Counter // by state, late
 	settleSeconds prometheus.Observer
 	charged       prometheus.Counter
@@ -74,10 +77,12 @@ func NewMetrics() *Metrics {
 
 func (m *Metrics) decide() {
 	decisions := m.counters("purser_decisions_total", "Decisions of CheckAndReserve, by the reason of the denial.", "decision", "reason")
-	m.decisions[0] = decisions.WithLabelValues("allowed", "")
+	extensions := m.counters("purser_extensions_total", "Decisions of Extend, by the reason of the denial.", "decision", "reason")
+	m.decisions[0], m.extensions[0] = decisions.WithLabelValues("allowed", ""), extensions.WithLabelValues("allowed", "")
 	for r := quota.DeniedAccountUnknown; r <= quota.DeniedCredits; r++ {
-		m.decisions[r] = decisions.WithLabelValues("denied", r.String())
+		m.decisions[r], m.extensions[r] = decisions.WithLabelValues("denied", r.String()), extensions.WithLabelValues("denied", r.String())
 	}
+	m.unchanged = m.counter("purser_extensions_unchanged_total", "Extensions that asked for nothing that was not held and promised already.")
 	m.partial = m.counter("purser_reservations_partial_total", "Reservations granted less than desired.")
 	m.replayed = m.counter("purser_reservations_replayed_total", "Reservations answered again for the same idempotency key.")
 }
@@ -190,6 +195,16 @@ func (m *Metrics) Decided(reason quota.DenialReason, partial, replayed bool) {
 	}
 	if replayed {
 		m.replayed.Inc()
+	}
+}
+
+// Extended counts a decision about an extension: reason 0 = allowed.
+func (m *Metrics) Extended(reason quota.DenialReason, unchanged bool) {
+	if int(reason) < len(m.extensions) {
+		m.extensions[reason].Inc()
+	}
+	if unchanged {
+		m.unchanged.Inc()
 	}
 }
 

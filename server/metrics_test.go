@@ -19,6 +19,7 @@ import (
 // count tells metrics of one of everything.
 func count(m *server.Metrics, span trace.SpanContext) {
 	m.Decided(quota.DeniedCredits, false, false)
+	m.Extended(quota.DeniedCredits, true)
 	m.Settled(authority.Settlement{Kind: quota.Committed, Late: true, Charged: 500, Uncovered: 20, Took: time.Millisecond}, span)
 	m.Drew(authority.Drew{Pots: 3, Micros: 7000, Took: time.Millisecond, Failed: true}, span)
 	m.Waited(time.Millisecond, span)
@@ -48,6 +49,8 @@ func TestMetrics(t *testing.T) {
 		`purser_decisions_total{decision="denied",reason="BUDGET"} 0`,
 		`purser_reservations_partial_total 1`,
 		`purser_reservations_replayed_total 1`,
+		`purser_extensions_total{decision="denied",reason="CREDITS"} 1`,
+		`purser_extensions_unchanged_total 1`,
 		`purser_settlements_total{late="true",state="COMMITTED"} 1`,
 		`purser_settle_seconds_count 2`,
 		`purser_charged_micros_total 500`,

@@ -105,15 +105,6 @@ func TestRolesAreHeldTo(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotServedYetSaysSo(t *testing.T) {
-	w := newWorld(t)
-	_, err := w.gates.Extend(w.admin, &purserv1.ExtendRequest{Token: []byte("t")})
-	wantReason(t, "Extend", err, quota.ReasonFeatureDisabled)
-	if status.Code(err) != codes.Unimplemented {
-		t.Errorf("Extend: %v", err)
-	}
-}
-
 func TestMessagesAreBounded(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.gates.Commit(w.admin, &purserv1.CommitRequest{Token: make([]byte, 70<<10)})

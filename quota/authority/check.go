@@ -68,7 +68,7 @@ func (a *Authority) quote(ctx context.Context, now int64, r *quota.Request, c *c
 	k := &c.req.Candidates[c.res.Candidate]
 	d.Allowed, d.Feature, d.PriceVersion = true, k.Feature, k.PriceVersion
 	d.Held, d.Partial, d.Exhausted = c.res.Held, c.res.Partial, c.res.Partial && c.res.Exhausted
-	for m := range c.asked {
+	for m := range c.req.Asked {
 		d.Granted = append(d.Granted, quota.Quantity{Meter: k.Meters[m], Quantity: c.res.Quantity[m]})
 	}
 	d.Warnings = append(d.Warnings, c.res.Warnings...)

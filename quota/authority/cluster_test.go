@@ -22,7 +22,9 @@ func pair(t *testing.T, url string) (a, b *node) {
 	t.Helper()
 	must(t, 0, cockroach.Migrate(t.Context(), url))
 	plain := func(s quota.Store) quota.Store { return s }
-	a = join(t, url, quick(), plain)
+	first := quick()
+	first.Address = "a.example:8443"
+	a = join(t, url, first, plain)
 	a.catalogue()
 	a.account("acme", "", 1e9)
 	b = join(t, url, quick(), plain)

@@ -14,6 +14,9 @@ import (
 type Metrics interface {
 	// Decided counts a decision: reason 0 = allowed.
 	Decided(reason quota.DenialReason, partial, replayed bool)
+	// Extended counts a decision about an extension: reason 0 = allowed; unchanged = there was
+	// nothing to be done.
+	Extended(reason quota.DenialReason, unchanged bool)
 	// Settled counts a settlement that became durable through this node: amounts in micros,
 	// and how long after it was asked for.
 	Settled(s Settlement, span trace.SpanContext)
@@ -62,6 +65,7 @@ type Flushed struct {
 type noMetrics struct{}
 
 func (noMetrics) Decided(quota.DenialReason, bool, bool)  {}
+func (noMetrics) Extended(quota.DenialReason, bool)       {}
 func (noMetrics) Settled(Settlement, trace.SpanContext)   {}
 func (noMetrics) Drew(Drew, trace.SpanContext)            {}
 func (noMetrics) Waited(time.Duration, trace.SpanContext) {}

@@ -89,13 +89,9 @@ func (a *Authority) prepare(p *authz.Principal, r *quota.Request, c *call) (time
 		return 0, &quota.Error{Reason: quota.ReasonCallerNotAllowed, NotApplied: true,
 			Message: "the key is bound to another account", Meta: map[string]string{"account": r.Account}}
 	}
-	ttl := r.TTL
-	if ttl == 0 {
-		ttl = min(quota.DefaultTTL, a.cfg.MaxHold)
-	}
-	if ttl < min(quota.MinTTL, a.cfg.MaxHold) || ttl > a.cfg.MaxHold {
-		return 0, &quota.Error{Reason: quota.ReasonTTLOutOfRange, NotApplied: true,
-			Message: "ttl is " + ttl.String() + "; it must be " + quota.MinTTL.String() + " to " + a.cfg.MaxHold.String() + ": extend longer generations as they go"}
+	ttl, err := a.holdFor(r.TTL)
+	if err != nil {
+		return 0, err
 	}
 	labels := r.Labels
 	if len(p.Labels) > 0 {
@@ -115,6 +111,18 @@ func (a *Authority) prepare(p *authz.Principal, r *quota.Request, c *call) (time
 		return 0, overloaded("this principal has as many live reservations as a node keeps for one")
 	}
 	c.req.Counter = counter
+	return ttl, nil
+}
+
+// holdFor is for how long a reservation is to be held from now, at most M0 (R9).
+func (a *Authority) holdFor(ttl time.Duration) (time.Duration, error) {
+	if ttl == 0 {
+		ttl = min(quota.DefaultTTL, a.cfg.MaxHold)
+	}
+	if ttl < min(quota.MinTTL, a.cfg.MaxHold) || ttl > a.cfg.MaxHold {
+		return 0, &quota.Error{Reason: quota.ReasonTTLOutOfRange, NotApplied: true,
+			Message: "ttl is " + ttl.String() + "; it must be " + quota.MinTTL.String() + " to " + a.cfg.MaxHold.String() + ": extend longer generations as they go"}
+	}
 	return ttl, nil
 }
 
@@ -236,19 +244,25 @@ func (a *Authority) granted(sh *shard, now int64, c *call, d *quota.Decision) er
 		a.letGo(sh, now, res)
 		return quota.Wrap(quota.ReasonRequestInvalid, "the reservation does not fit into a token: fewer or shorter labels, or fewer matching budgets, are needed", err)
 	}
+	c.describe(token, d)
+	return nil
+}
+
+// describe fills in the decision of what was granted.
+func (c *call) describe(token []byte, d *quota.Decision) {
+	res := &c.res
 	k := &c.req.Candidates[res.Candidate]
 	d.Allowed, d.Token = true, token
 	d.Lane, d.Sequence, d.Nonce = quota.LaneID(res.Token.Lane), res.Token.Sequence, res.Token.Nonce
 	d.Feature, d.PriceVersion = k.Feature, k.PriceVersion
 	d.Held, d.ExpiresAt = res.Held, res.Token.Expires
 	d.Partial, d.Exhausted = res.Partial, res.Partial && res.Exhausted
-	for m := range c.asked {
+	for m := range c.req.Asked {
 		d.Granted = append(d.Granted, quota.Quantity{Meter: k.Meters[m], Quantity: res.Quantity[m]})
 	}
 	d.Warnings = append(d.Warnings, res.Warnings...)
 	d.Remaining = append(d.Remaining, res.Remaining...)
 	d.Denial = quota.Denial{}
-	return nil
 }
 
 // letGo ends a reservation that nobody will ever hold a token of.

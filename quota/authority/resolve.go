@@ -22,7 +22,6 @@ type call struct {
 	calendar window.Calendar
 	digest   hash.Hash
 	encoded  []byte
-	asked    int               // meters the request named: the first lines of every candidate
 	attempt  *Attempt          // whose round it is, if it must not block
 	span     trace.SpanContext // zero unless the request is sampled
 }
@@ -34,19 +33,23 @@ var calls = sync.Pool{New: func() any { return &call{digest: sha256.New()} }}
 // reports that at least one candidate is worth deciding.
 func (a *Authority) resolve(now int64, acc *account, r *quota.Request, c *call, d *quota.Decision) (resolved bool, err error) {
 	cat := a.catalogue.Load()
-	c.req.Candidates, c.asked = c.req.Candidates[:0], len(r.Estimates)
+	c.req.Candidates, c.req.Asked = c.req.Candidates[:0], len(r.Estimates)
 	plan, ok := cat.Plan(acc.plan)
 	if !acc.planned || !ok {
 		deny(d, quota.DeniedNotEntitled, r.Candidates[0])
 		return false, nil
 	}
+	version := int64(0)
+	if card, ok := cat.CardAt(plan.RateCard, now); ok {
+		version = card.PriceVersion
+	}
 	for _, f := range r.Candidates {
-		if err := a.candidate(now, cat, plan, acc, f, r, c, d); err != nil {
+		if err := c.candidate(now, cat, plan, acc, f, version, r.Estimates, d); err != nil {
 			return false, err
 		}
 	}
 	for _, f := range fallbacks(plan, r.Candidates) {
-		if err := a.candidate(now, cat, plan, acc, f, r, c, d); err != nil {
+		if err := c.candidate(now, cat, plan, acc, f, version, r.Estimates, d); err != nil {
 			return false, err
 		}
 	}
@@ -71,8 +74,8 @@ func fallbacks(p *authz.Plan, asked []string) []string {
 	return nil
 }
 
-// candidate appends a feature with its prices and claims, in decision order.
-func (a *Authority) candidate(now int64, cat *quota.Catalogue, plan *authz.Plan, acc *account, name string, r *quota.Request, c *call, d *quota.Decision) error {
+// candidate appends a feature with its prices, of that version, and claims in decision order.
+func (c *call) candidate(now int64, cat *quota.Catalogue, plan *authz.Plan, acc *account, name string, version int64, estimates []quota.Estimate, d *quota.Decision) error {
 	feature, ok := cat.Features[name]
 	if !ok {
 		deny(d, quota.DeniedFeatureUnknown, name)
@@ -84,8 +87,8 @@ func (a *Authority) candidate(now int64, cat *quota.Catalogue, plan *authz.Plan,
 		return nil
 	}
 	k := nextCandidate(&c.req)
-	k.Feature = name
-	missing, err := k.price(now, cat, plan, r, a)
+	k.Feature, k.PriceVersion = name, version
+	missing, err := k.price(cat, estimates)
 	if err != nil || missing != "" {
 		c.req.Candidates = c.req.Candidates[:len(c.req.Candidates)-1]
 		if missing != "" {
@@ -131,14 +134,10 @@ type candidate escrow.Candidate
 
 // price looks up what the request's meters cost. It returns the first known meter without a
 // price; an unknown meter is an error.
-func (k *candidate) price(now int64, cat *quota.Catalogue, plan *authz.Plan, r *quota.Request, a *Authority) (missing string, err error) {
-	k.PriceVersion = 0
-	if card, ok := cat.CardAt(plan.RateCard, now); ok {
-		k.PriceVersion = card.PriceVersion
-	}
+func (k *candidate) price(cat *quota.Catalogue, estimates []quota.Estimate) (missing string, err error) {
 	counted := false
-	for i := range r.Estimates {
-		e := &r.Estimates[i]
+	for i := range estimates {
+		e := &estimates[i]
 		rate, ok := cat.Rate(k.PriceVersion, k.Feature, e.Meter)
 		if !ok && !cat.MeterKnown(e.Meter) {
 			return "", unknownMeter(e.Meter)

@@ -22,6 +22,8 @@ func (w *world) actions() map[string]func() {
 	return map[string]func(){
 		"reserve":     each((*proc).reserve),
 		"reserve two": each(func(p *proc) { p.reserve(); p.reserve() }),
+		"extend":      each((*proc).extend),
+		"extend two":  each(func(p *proc) { p.extend(); p.extend() }),
 		"commit":      w.commit,
 		"commit at":   w.commit,
 		"release":     w.release,
@@ -103,7 +105,7 @@ func (p *proc) reserve() {
 
 // request resolves what is asked: claims in decision order.
 func request(now int64, profile *quota.Profile, features []string, want, low int64, flexible bool) *Request {
-	r := &Request{Account: profile.Account().ID, Payer: profile.Payer().ID, Principal: "someone", Epochs: profile.Epochs()}
+	r := &Request{Account: profile.Account().ID, Payer: profile.Payer().ID, Principal: "someone", Epochs: profile.Epochs(), Asked: 1}
 	for _, f := range features {
 		rate := pricing.Rate{PriceMicros: 3, Per: 1}
 		if f == "small" {
@@ -150,28 +152,33 @@ func (e *engine) decide(r *Request) (again bool) {
 	w.decided(s, now, r, &out, status, before)
 	switch status {
 	case Granted:
-		w.db.Oracle.Issue(e.id, &out.Token)
+		w.db.Oracle.Issue(e.id, &out.Token, out.Quantity[:r.Asked])
 		for d := s.BeginAhead(e.now(), e.id); d != nil; d = s.BeginAhead(e.now(), e.id) {
 			e.draws = append(e.draws, &flight{shard: s, draw: d})
 		}
 	case Denied:
 		w.checkDenial(r, &out)
 	case Short:
-		if s.Drawing(r.Payer) {
-			return false // waits for the draw under way; here it gives up
-		}
-		d := s.BeginDraw(e.now(), e.id, &out)
-		if d == nil {
-			return true
-		}
-		f := &flight{shard: s, draw: d}
-		if w.pick(8, "slow draw") == 0 || e.sendDraw(f) {
-			e.draws = append(e.draws, f)
-			return false
-		}
-		return !f.failed // else the caller hears of the failure, which is no denial
+		return e.shortOf(s, r, &out)
 	}
 	return false
+}
+
+// shortOf draws what a request lacks; again says that it is worth another round.
+func (e *engine) shortOf(s *Shard, r *Request, out *Result) (again bool) {
+	if s.Drawing(r.Payer) {
+		return false // waits for the draw under way; here it gives up
+	}
+	d := s.BeginDraw(e.now(), e.id, out)
+	if d == nil {
+		return true
+	}
+	f := &flight{shard: s, draw: d}
+	if e.p.w.pick(8, "slow draw") == 0 || e.sendDraw(f) {
+		e.draws = append(e.draws, f)
+		return false
+	}
+	return !f.failed // else the caller hears of the failure, which is no denial
 }
 
 // commit settles some token with some usage, at its owner or elsewhere.
@@ -193,9 +200,13 @@ func (w *world) client(kind quota.SettleKind, usage int64, delivered bool) {
 	if p.current().guest.Full() {
 		return
 	}
-	c := &call{p: p, token: t, rec: quota.Record{EntryKey: t.Key, Nonce: t.Nonce, Kind: kind,
+	x := t.Token
+	if len(t.Older) > 0 && w.pick(3, "missed an answer") == 0 { // race 13
+		x = t.Older[w.pick(len(t.Older), "generation")]
+	}
+	c := &call{p: p, token: t, sent: x, rec: quota.Record{EntryKey: t.Key, Nonce: t.Nonce, Kind: kind,
 		Delivered: delivered, Account: t.Account, Payer: t.Payer, Principal: t.Principal, Feature: t.Feature,
-		PriceVersion: t.PriceVersion, ReservedAt: t.IssuedAt, ExpiresAt: t.Expires, SettledAt: p.current().now()}}
+		PriceVersion: t.PriceVersion, ReservedAt: x.IssuedAt, ExpiresAt: x.Expires, SettledAt: p.current().now()}}
 	if kind == quota.Released {
 		t.Released = true
 	} else {
@@ -301,7 +312,8 @@ func (w *world) suspend() {
 // policy changes a cap.
 func (w *world) policy() {
 	b := []quota.Budget{{Account: "org", ID: "cap", Unit: quota.UnitCredits, Cap: 600},
-		{Account: "team", ID: "tokens", Unit: "tokens", Cap: 200}, {Account: "team", ID: "plan", Unit: "requests", Cap: 40}}[w.pick(3, "budget")]
+		{Account: "team", ID: "tokens", Unit: "tokens", Cap: 200}, {Account: "team", ID: "plan", Unit: "requests", Cap: 40},
+		{Account: "solo", ID: "new", Unit: "tokens", Cap: 100}}[w.pick(4, "budget")]
 	b.Cap = b.Cap * int64(1+w.pick(8, "cap")) / 8
 	w.db.PutBudget(b)
 }

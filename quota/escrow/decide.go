@@ -59,6 +59,7 @@ type Request struct {
 	TTL                       int64 // ns, at most MaxTTL
 	Labels                    label.Set
 	Candidates                []Candidate
+	Asked                     int           // meters the request names: the first of every candidate's
 	Counter                   *atomic.Int64 // live reservations of the principal; may be nil
 	// Settle for what is here: draws were tried often enough.
 	Final bool
@@ -97,6 +98,7 @@ type Result struct {
 	limits  []*limiter // of the candidate; nil = nothing was taken of it yet
 	want    []int64    // what the rates allow of what is wanted
 	allowed []int64
+	next    next
 }
 
 type lack struct {
@@ -107,12 +109,21 @@ type lack struct {
 
 // fit is what was found for one claim of the candidate under decision.
 type fit struct {
-	pool   *pool
+	pool *pool
+	// usable is what the reservation can have of it in all: what it holds, and what is free.
 	usable int64
 	// undrawn is what the pot had when last seen, beyond usable: a pot that cannot serve a
 	// request is not drawn for it, but counts in what the denial says.
 	undrawn int64
-	need    int64
+	need    int64 // to be taken, beyond what is held
+	holding       // of an extension; nothing otherwise
+}
+
+// begin empties the result, for a decision about the payer's pots.
+func (out *Result) begin(p *payer) {
+	out.payer = p
+	out.Warnings, out.Remaining, out.lacking = out.Warnings[:0], out.Remaining[:0], out.lacking[:0]
+	out.Denial = quota.Denial{}
 }
 
 // Reserve decides over all pots of the request in one step, all or none (R18, R24). Nothing
@@ -126,10 +137,8 @@ func (s *Shard) Reserve(now int64, r *Request, out *Result) Status {
 	if len(s.holds) >= s.cfg.MaxHolds || r.HasKey && len(s.keys) >= 2*s.cfg.MaxHolds {
 		return Overloaded // R53: keys outlive their reservations
 	}
-	out.payer = s.payerOf(r.Payer)
+	out.begin(s.payerOf(r.Payer))
 	out.payer.epochs = r.Epochs
-	out.Warnings, out.Remaining, out.lacking = out.Warnings[:0], out.Remaining[:0], out.lacking[:0]
-	out.Denial = quota.Denial{}
 	for i := range r.Candidates {
 		st := s.try(now, r, i, false, out)
 		if st != Denied {
@@ -142,9 +151,7 @@ func (s *Shard) Reserve(now int64, r *Request, out *Result) Status {
 // Quote decides as Reserve would, on what is free here plus what the pots had when last seen;
 // it holds, draws and creates nothing (R39).
 func (s *Shard) Quote(now int64, r *Request, out *Result) Status {
-	out.payer = s.payerOf(r.Payer)
-	out.Warnings, out.Remaining, out.lacking = out.Warnings[:0], out.Remaining[:0], out.lacking[:0]
-	out.Denial = quota.Denial{}
+	out.begin(s.payerOf(r.Payer))
 	for i := range r.Candidates {
 		if s.try(now, r, i, true, out) == Granted {
 			return Granted
@@ -264,7 +271,9 @@ func (s *Shard) shrink(k *Candidate, out *Result) int {
 		copy(q, out.try)
 	}
 	for i := range out.fits {
-		out.fits[i].need, _ = k.amount(&k.Claims[i], q)
+		f := &out.fits[i]
+		need, _ := k.amount(&k.Claims[i], q)
+		f.need = max(need-f.held, 0)
 	}
 	return -1
 }
@@ -284,7 +293,7 @@ func (s *Shard) deny(now int64, k *Candidate, i int, out *Result) {
 	d.Level = level(c, k, out.payer.id)
 	d.Shortfall = max(need-f.usable-f.undrawn, 0)
 	unspent := f.pool.out() + f.pool.heldAll() + f.pool.freeAll() + f.pool.left()
-	d.Transient = unspent >= need
+	d.Transient = unspent >= need-f.past
 	d.Affordable = affordable(k, c, out.want, f.usable+f.undrawn)
 	if !d.Transient && c.Kind != quota.PotWallet && c.Window.End != quota.Never {
 		d.RetryIn = durationUntil(now, c.Window.End)
@@ -343,11 +352,11 @@ func (s *Shard) remark(now int64, k *Candidate, out *Result) {
 	for i := range out.fits {
 		c, f := &k.Claims[i], &out.fits[i]
 		if c.Kind == quota.PotWallet {
-			out.Held = f.need
+			out.Held = f.held + f.need
 		}
 		want, ok := k.amount(c, out.want)
 		limiting := !ok || want > f.usable
-		if limiting && f.pool.left() == 0 && f.pool.out() == 0 && f.pool.usable(now, -1) == f.usable { // else parts were short (R24)
+		if limiting && f.pool.left() == 0 && f.pool.out() == 0 && f.pool.usable(now, -1) == f.usable-f.held { // else parts were short (R24)
 			out.Exhausted = true
 		}
 		if (limiting || c.Kind == quota.PotWallet) && (f.pool.seen.at != 0 || len(f.pool.allotments) > 0) {
@@ -365,14 +374,12 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 	h.reserved, h.expires = now, now+r.TTL
 	h.counter = r.Counter
 	h.who = identity{r.Account, r.Payer, r.Principal, k.Feature, k.PriceVersion}
+	h.names, h.granted = s.namesOf(out.payer, k.Meters[:r.Asked]), append(h.granted, out.Quantity[:r.Asked]...)
 	for i := range out.fits {
 		f, c := &out.fits[i], &k.Claims[i]
 		n := f.pool.take(now, f.need, h)
 		h.slots = append(h.slots, slot{pool: f.pool, unit: c.unit(k.Meters), parts: n})
-		f.pool.note(now, f.need)
-		if f.pool.freeAll() < f.pool.low && !out.payer.drawing && now >= f.pool.dryUntil {
-			s.askAhead(out.payer, f.pool)
-		}
+		s.noteTaken(now, out.payer, f)
 	}
 	s.takeLimits(now, k, h, out)
 	if h.counter != nil {
@@ -380,8 +387,16 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 	}
 	s.holds[h.sequence] = h
 	s.expiry.add(h.expires+s.cfg.Grace, h.sequence)
-	s.fill(h, &out.Token)
+	s.fill(h, h.slots, h.parts, &out.Token)
 	out.Token.Labels = r.Labels
+}
+
+// noteTaken counts what was taken of a pool, and asks for more before anyone has to wait.
+func (s *Shard) noteTaken(now int64, p *payer, f *fit) {
+	f.pool.note(now, f.need)
+	if f.pool.freeAll() < f.pool.low && !p.drawing && now >= f.pool.dryUntil {
+		s.askAhead(p, f.pool)
+	}
 }
 
 // take holds need on the pool's allotments, oldest first, and returns the number of parts.

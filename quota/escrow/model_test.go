@@ -109,6 +109,9 @@ func TestMutants(t *testing.T) {
 		{"R55 permits are kept", mutant{permitsKept: true}, "R55", 500},
 		{"R55 what leaked is given back", mutant{unusedFirst: true}, "R55", 5000},
 		{"R49 drained without a promise", mutant{ownPromise: true}, "I7", 2000},
+		{"R35 totals taken for increments", mutant{increments: true}, "R35", 20},
+		{"R34 newest window charged first", mutant{newestFirst: true}, "R34", 2000},
+		{"R6 extended without a lease", mutant{lapsed: true}, "I6 I13 I7", 500},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := range c.within {

@@ -72,6 +72,7 @@ type payer struct {
 	pools   []*pool // wallet first
 	epochs  []quota.AccountEpoch
 	drawing bool
+	names   *[]string // meters of its last reservation
 }
 
 // usable sums what the first parts allotments can give now; a negative number means all.

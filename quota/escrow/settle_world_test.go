@@ -7,12 +7,14 @@ import (
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/quotatest"
+	"github.com/purser-io/purser/quota/token"
 )
 
 // call is a client's commit or release.
 type call struct {
 	p       *proc
 	token   *quotatest.Issued
+	sent    token.Token // the generation that the client has
 	rec     quota.Record
 	foreign bool
 	joined  []*call
@@ -43,7 +45,10 @@ func (c *call) settle() {
 		}
 	}
 	rec := c.rec
-	Foreign(&c.token.Token, &rec)
+	Foreign(&c.sent, &rec)
+	if c.p.w.mutant.newestFirst {
+		newestFirst(rec.Slots)
+	}
 	c.p.toGuest(&Pending{Record: rec, Reply: c})
 }
 

@@ -55,6 +55,8 @@ type Shard struct {
 	limiters    []*limiter // for walks
 	limiterWalk int
 	spareL      []*limiter
+	names       []*[]string // lists of meters that holds share
+	nameNext    int
 
 	ahead   []*payer // asked for a draw ahead of need
 	scratch []uint64
@@ -97,8 +99,14 @@ type hold struct {
 	uses     []use // of rate and concurrency limits, until it is settled
 	who      identity
 
-	slotArray [4]slot
-	partArray [6]part
+	names      *[]string // meters that were asked for, in that order; shared, never changed
+	granted    []int64   // totals granted of them (R35)
+	generation uint8     // extensions so far, at most 255
+
+	// A million of these have to fit into 600 MiB: with these arrays a hold has 512 bytes.
+	grantedArray [3]int64
+	slotArray    [4]slot
+	partArray    [5]part
 }
 
 // identity is what an EXPIRED record has to say of a reservation.
@@ -128,7 +136,7 @@ func (s *Shard) newHold() *hold {
 		return h
 	}
 	h := &hold{}
-	h.slots, h.parts = h.slotArray[:0], h.partArray[:0]
+	h.slots, h.parts, h.granted = h.slotArray[:0], h.partArray[:0], h.grantedArray[:0]
 	return h
 }
 
@@ -138,8 +146,8 @@ func (s *Shard) drop(h *hold) {
 	if h.counter != nil {
 		h.counter.Add(-1)
 	}
-	slots, parts, uses := h.slots[:0], h.parts[:0], h.uses[:0]
-	*h = hold{slots: slots, parts: parts, uses: uses}
+	slots, parts, granted, uses := h.slots[:0], h.parts[:0], h.granted[:0], h.uses[:0]
+	*h = hold{slots: slots, parts: parts, granted: granted, uses: uses}
 	if len(s.spare) < 4096 {
 		s.spare = append(s.spare, h)
 	}
@@ -182,26 +190,26 @@ func (s *Shard) poolOf(p *payer, c *Claim) *pool {
 	return pl
 }
 
-// fill writes a hold into a token.
-func (s *Shard) fill(h *hold, t *token.Token) {
-	t.Lane, t.Sequence, t.Nonce, t.Generation = int64(s.lane), h.sequence, h.nonce, 0
+// fill writes a hold into a token, with these slots and parts.
+func (s *Shard) fill(h *hold, slots []slot, parts []part, t *token.Token) {
+	t.Lane, t.Sequence, t.Nonce, t.Generation = int64(s.lane), h.sequence, h.nonce, h.generation
 	t.IssuedAt, t.Expires = h.reserved, h.expires
 	t.Account, t.Payer, t.Principal, t.Feature = h.who.account, h.who.payer, h.who.principal, h.who.feature
 	t.PriceVersion = h.who.priceVersion
-	for len(t.Slots) < len(h.slots) {
+	for len(t.Slots) < len(slots) {
 		if len(t.Slots) < cap(t.Slots) {
 			t.Slots = t.Slots[:len(t.Slots)+1]
 		} else {
 			t.Slots = append(t.Slots, token.Slot{})
 		}
 	}
-	t.Slots = t.Slots[:len(h.slots)]
+	t.Slots = t.Slots[:len(slots)]
 	next := 0
-	for i := range h.slots {
-		from, to := &h.slots[i], &t.Slots[i]
+	for i := range slots {
+		from, to := &slots[i], &t.Slots[i]
 		to.Kind, to.Unit, to.PotID, to.Parts = uint8(from.pool.key.kind), from.unit, "", to.Parts[:0]
 		to.Continues = from.continues
-		for _, p := range h.parts[next : next+int(from.parts)] {
+		for _, p := range parts[next : next+int(from.parts)] {
 			to.Parts = append(to.Parts, token.Part{Allotment: uint32(p.a.number), Amount: p.amount})
 		}
 		if from.parts == 0 && from.pool.key.kind != quota.PotWallet {

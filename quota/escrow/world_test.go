@@ -36,6 +36,9 @@ type mutant struct {
 	permitsKept      bool // permits do not return when another node settled
 	unusedFirst      bool // what was not used is taken out of the bucket as if nothing had leaked
 	ownPromise       bool // a drained node promises nothing to its live tokens (R49)
+	increments       bool // an extension's totals are taken for increments (R35)
+	newestFirst      bool // usage is charged to the newest window of a limit first (R34)
+	lapsed           bool // extensions are granted without a lease (R6)
 }
 
 // world is some processes over one database, driven in one goroutine.

@@ -2,17 +2,21 @@ package quotatest
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/token"
 )
 
-// Issued is a token as the oracle remembers it, with all that was said about it since.
+// Issued is a token as the oracle remembers it, with all that was said about it since. The
+// token is the newest of the reservation.
 type Issued struct {
 	token.Token
-	Key  quota.EntryKey
-	Held map[quota.AllotmentNo]int64
+	Key     quota.EntryKey
+	Held    map[quota.AllotmentNo]int64
+	Older   []token.Token // generations before it: some client may have missed the newest
+	Granted []int64       // totals granted, by meter
 
 	Released  bool // somebody asked to release it
 	Delivered bool // somebody insisted on delivered usage (Settle.Delivered)
@@ -68,20 +72,48 @@ func (o *Oracle) Tokens() []*Issued { return o.order }
 // Token finds what was issued under a key; nil if nothing was.
 func (o *Oracle) Token(k quota.EntryKey) *Issued { return o.tokens[k] }
 
-// Issue notes a token issued now by an incarnation.
-func (o *Oracle) Issue(incarnation string, t *token.Token) {
+// Issue notes a token issued now by an incarnation, and the totals granted by meter.
+func (o *Oracle) Issue(incarnation string, t *token.Token, granted []int64) {
 	i := &Issued{Token: copyToken(t), Key: quota.EntryKey{Lane: quota.LaneID(t.Lane), Sequence: t.Sequence},
-		Held: make(map[quota.AllotmentNo]int64)}
-	for _, s := range t.Slots {
-		for _, p := range s.Parts {
-			i.Held[quota.AllotmentNo(p.Allotment)] += p.Amount
-		}
-	}
+		Held: heldBy(t), Granted: slices.Clone(granted)}
 	if o.tokens[i.Key] != nil {
 		o.Violate("I5: reservation %v was issued twice", i.Key)
 	}
 	o.tokens[i.Key] = i
 	o.order = append(o.order, i)
+	o.issued(incarnation, t)
+}
+
+// Extend notes a further generation of a token (R35): granted are its totals, of which asked
+// were wanted. What was promised before is promised still.
+func (o *Oracle) Extend(incarnation string, t *token.Token, asked, granted []int64) {
+	i := o.tokens[quota.EntryKey{Lane: quota.LaneID(t.Lane), Sequence: t.Sequence}]
+	held := heldBy(t)
+	for no, amount := range i.Held {
+		if held[no] < amount {
+			o.Violate("I3: an extension of %v holds %d on allotment %d, before it were %d", i.Key, held[no], no, amount)
+		}
+	}
+	if t.Expires < i.Expires {
+		o.Violate("I8: an extension of %v took time off it", i.Key)
+	}
+	for m := range granted {
+		before := int64(0)
+		if m < len(i.Granted) {
+			before = i.Granted[m]
+		}
+		if granted[m] < before || granted[m] > max(before, asked[m]) {
+			o.Violate("R35: %v was granted %d of meter %d, asked for a total of %d and having %d", i.Key, granted[m], m, asked[m], before)
+		}
+	}
+	i.Older = append(i.Older, i.Token)
+	i.Token, i.Held, i.Granted = copyToken(t), held, slices.Clone(granted)
+	o.issued(incarnation, t)
+}
+
+// issued asserts what holds whenever a token is handed out.
+func (o *Oracle) issued(incarnation string, t *token.Token) {
+	lane := quota.LaneID(t.Lane)
 	inc := o.db.incarnations[incarnation]
 	if inc.state != quota.IncarnationLive || o.db.Now > inc.issueUntil {
 		o.Violate("I6: a token was issued after the lease had ended in the database")
@@ -89,7 +121,7 @@ func (o *Oracle) Issue(incarnation string, t *token.Token) {
 	if t.Expires > inc.issueUntil+o.MaxHold+o.Skew {
 		o.Violate("I6: a token promises more than the lease covers")
 	}
-	if o.db.lanes[i.Key.Lane].state != quota.LaneOpen {
+	if o.db.lanes[lane].state != quota.LaneOpen {
 		o.Violate("I6: a token was issued from a lane that is not open")
 	}
 	for _, id := range o.db.accounts[t.Account].chain {
@@ -97,6 +129,17 @@ func (o *Oracle) Issue(incarnation string, t *token.Token) {
 			o.Violate("I13: a token was issued for %q, which had been suspended", id)
 		}
 	}
+}
+
+// heldBy sums what a token says is held, by allotment.
+func heldBy(t *token.Token) map[quota.AllotmentNo]int64 {
+	held := make(map[quota.AllotmentNo]int64)
+	for _, s := range t.Slots {
+		for _, p := range s.Parts {
+			held[quota.AllotmentNo(p.Allotment)] += p.Amount
+		}
+	}
+	return held
 }
 
 func copyToken(t *token.Token) token.Token {
@@ -170,6 +213,7 @@ func (o *Oracle) entered(l *lane, e *quota.Entry, r *quota.Record) {
 		o.Violate("I14: an entry for %v behind the watermark", e.EntryKey)
 	}
 	o.checkParts(i, e)
+	o.checkWindows(i, r)
 	if r.Charged() != e.Charged {
 		o.Violate("I5: the entry of %v charges %d, its record %d", e.EntryKey, e.Charged, r.Charged())
 	}
@@ -206,6 +250,28 @@ func (o *Oracle) checkParts(i *Issued, e *quota.Entry) {
 	}
 	if sum > 0 && (e.Kind != quota.Committed || e.Phase != quota.PhaseTerminal) {
 		o.Violate("I3: %v of kind %v charges allotments", e.EntryKey, e.Kind)
+	}
+}
+
+// checkWindows holds the windows of one limit against each other (R34): nothing is charged to a
+// later one before the earlier is charged all that is held of it.
+func (o *Oracle) checkWindows(i *Issued, r *quota.Record) {
+	for n := 1; n < len(r.Slots); n++ {
+		before, s := &r.Slots[n-1], &r.Slots[n]
+		if !s.Continues || r.Phase != quota.PhaseTerminal {
+			continue
+		}
+		var held int64
+		for _, t := range i.Slots {
+			if len(t.Parts) > 0 && t.Parts[0].Allotment == uint32(before.Anchor) {
+				for _, p := range t.Parts {
+					held += p.Amount
+				}
+			}
+		}
+		if before.Uncovered != 0 || s.Charge > 0 && before.Charge != held {
+			o.Violate("R34: %v charges %d to a later window, and %d of %d to the one before it", r.EntryKey, s.Charge, before.Charge, held)
+		}
 	}
 }
 

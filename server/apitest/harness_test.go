@@ -168,6 +168,7 @@ func newWorld(t testing.TB, b backend) *world {
 func (w *world) startEngine(embedded bool) {
 	w.t.Helper()
 	c := authority.DefaultConfig()
+	c.Address = "10.0.0.7:8443"
 	c.Grace, c.Poll, c.Embedded = 100*time.Millisecond, 200*time.Millisecond, embedded
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	a, err := authority.New(c, authority.Deps{Store: w.store, Clock: &wallClock{}, Random: rand.Reader, Logger: logger})
@@ -205,8 +206,9 @@ func (w *world) serve(json bool) {
 	if err != nil {
 		w.t.Fatalf("connect: %v", err)
 	}
+	first := w.conn // a test may serve again
 	w.t.Cleanup(func() {
-		if err := w.conn.Close(); err != nil {
+		if err := first.Close(); err != nil {
 			w.t.Errorf("close connection: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -52,12 +52,7 @@ func fromAPIWork(account string, candidates []string, estimates []*purserv1.Esti
 	if err != nil {
 		return nil, err
 	}
-	r := &quota.Request{Account: account, Candidates: candidates, Labels: labels, Estimates: make([]quota.Estimate, len(estimates))}
-	for i, e := range estimates {
-		// Presence of the minimum, not its value, makes a meter flexible: 0 is a minimum (R42).
-		r.Estimates[i] = quota.Estimate{Meter: e.GetMeter(), Quantity: e.GetQuantity(), Min: e.GetMinQuantity(), Flexible: e.MinQuantity != nil}
-	}
-	return r, nil
+	return &quota.Request{Account: account, Candidates: candidates, Labels: labels, Estimates: fromAPIEstimates(estimates)}, nil
 }
 
 func fromAPICommit(req *purserv1.CommitRequest) (*quota.Settle, error) {
@@ -92,6 +87,32 @@ func fromAPIRelease(req *purserv1.ReleaseRequest) (*quota.Settle, error) {
 	return &quota.Settle{Token: req.GetToken(), Outcome: quota.Outcome(req.GetOutcome())}, nil
 }
 
+func fromAPIExtend(req *purserv1.ExtendRequest) (*quota.Extension, error) {
+	if err := checkToken(req.GetToken()); err != nil {
+		return nil, err
+	}
+	if err := checkEstimates(req.GetEstimates()); err != nil {
+		return nil, err
+	}
+	x := &quota.Extension{Token: req.GetToken(), Estimates: fromAPIEstimates(req.GetEstimates())}
+	if t := req.GetTtl(); t != nil {
+		x.TTL = t.AsDuration()
+		if err := checkTTL(x.TTL); err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+func fromAPIEstimates(estimates []*purserv1.Estimate) []quota.Estimate {
+	out := make([]quota.Estimate, len(estimates))
+	for i, e := range estimates {
+		// Presence of the minimum, not its value, makes a meter flexible: 0 is a minimum (R42).
+		out[i] = quota.Estimate{Meter: e.GetMeter(), Quantity: e.GetQuantity(), Min: e.GetMinQuantity(), Flexible: e.MinQuantity != nil}
+	}
+	return out
+}
+
 func toAPICheckAndReserve(r *quota.Request, d *quota.Decision) *purserv1.CheckAndReserveResponse {
 	out := &purserv1.CheckAndReserveResponse{
 		Decision: toAPIDecision(d.Allowed), Warnings: toAPIWarnings(d.Warnings), Replayed: d.Replayed,
@@ -100,7 +121,24 @@ func toAPICheckAndReserve(r *quota.Request, d *quota.Decision) *purserv1.CheckAn
 		out.Denial = toAPIDenial(r, &d.Denial)
 		return out
 	}
-	out.Reservation = &purserv1.Reservation{
+	out.Reservation = toAPIReservation(d)
+	return out
+}
+
+func toAPIExtend(r *quota.Request, d *quota.Decision) *purserv1.ExtendResponse {
+	out := &purserv1.ExtendResponse{
+		Decision: toAPIDecision(d.Allowed), Warnings: toAPIWarnings(d.Warnings), Replayed: d.Replayed,
+	}
+	if !d.Allowed {
+		out.Denial = toAPIDenial(r, &d.Denial)
+		return out
+	}
+	out.Reservation = toAPIReservation(d)
+	return out
+}
+
+func toAPIReservation(d *quota.Decision) *purserv1.Reservation {
+	return &purserv1.Reservation{
 		Token:         d.Token,
 		ReservationId: token.ReservationID(int64(d.Lane), d.Sequence, d.Nonce),
 		Feature:       d.Feature,
@@ -112,7 +150,6 @@ func toAPICheckAndReserve(r *quota.Request, d *quota.Decision) *purserv1.CheckAn
 		Partial:       d.Partial,
 		Remaining:     toAPIRemaining(d.Remaining),
 	}
-	return out
 }
 
 func toAPICheck(r *quota.Request, d *quota.Decision) *purserv1.CheckResponse {

@@ -18,6 +18,7 @@ import (
 // Authority is the engine as this service needs it; see package quota/authority.
 type Authority interface {
 	Reserve(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error
+	Extend(ctx context.Context, p *authz.Principal, x *quota.Extension, d *quota.Decision) error
 	Check(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error
 	Commit(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error)
 	Release(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error)
@@ -74,14 +75,4 @@ func accountOf(p *authz.Principal, account string) (string, error) {
 			Meta:    map[string]string{"account": account, "bound_account": p.Account}}
 	}
 	return account, nil
-}
-
-// Extend is defined in the contract and not served yet.
-func (s *Service) Extend(context.Context, *purserv1.ExtendRequest) (*purserv1.ExtendResponse, error) {
-	return nil, disabled("Extend")
-}
-
-func disabled(method string) error {
-	return &quota.Error{Reason: quota.ReasonFeatureDisabled, NotApplied: true,
-		Message: "this server does not serve " + method, Meta: map[string]string{"method": method}}
 }

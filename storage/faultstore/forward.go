@@ -42,6 +42,13 @@ func (store *Store) Settle(ctx context.Context, guest quota.LaneID, no int64, re
 	})
 }
 
+// Whereabouts: see quota.JournalStore.
+func (store *Store) Whereabouts(ctx context.Context, lane quota.LaneID, sequence uint64) (quota.Whereabouts, bool, error) {
+	return two(ctx, store, "Whereabouts", func(ctx context.Context) (quota.Whereabouts, bool, error) {
+		return store.inner.Whereabouts(ctx, lane, sequence)
+	})
+}
+
 // Register: see quota.LeaseStore.
 func (store *Store) Register(ctx context.Context, r quota.Registration) (quota.LeaseGrant, error) {
 	return do(ctx, store, "Register", func(ctx context.Context) (quota.LeaseGrant, error) { return store.inner.Register(ctx, r) })

@@ -94,6 +94,10 @@ func brokenStores() []broken {
 			[]string{"Reaper/BuryKeepsWhatWasPromised"}},
 		{"renews without compare-and-set", over(func(s quota.Store) *anyLease { return &anyLease{Store: s} }),
 			[]string{"Lease/RenewByCompareAndSet"}},
+		{"finds a reservation's neighbour", rewriting("tag = 2 AND k1 = $2 ORDER BY", "tag = 2 AND k1 >= $2 ORDER BY"),
+			[]string{"Journal/WhereaboutsOfTheEnded"}},
+		{"takes every issuer for live", rewriting("i.address, i.state FROM lanes", "i.address, 1 FROM lanes"),
+			[]string{"Journal/Whereabouts"}},
 		{"forgets request ids", over(func(s quota.Store) *noRequests { return &noRequests{s} }),
 			[]string{"Request/RepeatedIsAnsweredTheSame", "Request/OtherContentIsRefused", "Concurrency/RequestOnce"}},
 		{"does what it was only to try", over(func(s quota.Store) *alwaysDoes { return &alwaysDoes{s} }),
@@ -441,6 +445,10 @@ type rewritten struct {
 
 func (d *rewritten) Write(ctx context.Context, fn func(relational.Tx) error) error {
 	return d.Driver.Write(ctx, func(tx relational.Tx) error { return fn(&rewrittenTx{tx, d}) })
+}
+
+func (d *rewritten) Read(ctx context.Context, fn func(relational.Tx) error) error {
+	return d.Driver.Read(ctx, func(tx relational.Tx) error { return fn(&rewrittenTx{tx, d}) })
 }
 
 type rewrittenTx struct {

@@ -19,7 +19,62 @@ func journalTests() []Test {
 		{"Fenced", journalFenced},
 		{"LandedBeforeTheFence", journalLanded},
 		{"FenceOfOneLane", journalOtherLane},
+		{"Whereabouts", journalWhereabouts},
+		{"WhereaboutsOfTheEnded", journalWhereaboutsEnded},
 	}
+}
+
+func (e *Env) whereabouts(lane quota.LaneID, sequence uint64) quota.Whereabouts {
+	e.Helper()
+	w, known, err := e.Store.Whereabouts(e.ctx, lane, sequence)
+	e.must(err)
+	e.check(known, "lane %d is not known", lane)
+	return w
+}
+
+// journalWhereabouts: who issued a reservation, in whatever state that is (R35).
+func journalWhereabouts(e *Env) {
+	one, two := e.node(), e.node()
+	want := quota.Whereabouts{Open: true, Node: "node-01", Address: "10.0.0.1:8080", State: quota.IncarnationLive}
+	e.same("a live node's", e.whereabouts(one.Lane, 7), want)
+	two.die()
+	want.Node, want.State = "node-02", quota.IncarnationDrained
+	e.same("a drained node's", e.whereabouts(two.Lane, 7), want)
+	e.must(e.Store.Fence(e.ctx, two.Lane))
+	want.Open = false
+	e.same("in a fenced lane", e.whereabouts(two.Lane, 7), want)
+	e.closeFenced(two.Lane)
+	e.same("in a closed lane", e.whereabouts(two.Lane, 7), want)
+	got, known, err := e.Store.Whereabouts(e.ctx, 123456, 7)
+	e.must(err)
+	e.check(!known, "a lane that never was is %+v", got)
+}
+
+// journalWhereaboutsEnded: how a reservation ended, wherever that was written.
+func journalWhereaboutsEnded(e *Env) {
+	e.account("acme", "")
+	e.grant("acme", "one", 1000)
+	owner, other := e.node(), e.node()
+	a := owner.take("acme", 300)
+	committed := owner.commit("acme", wallet(30, part(a, 30)))
+	expired := ended(owner.commit("acme"), quota.Expired)
+	elsewhere := owner.commit("acme", wallet(20, part(a, 20)))
+	owner.append(committed, expired)
+	other.settled(elsewhere, quota.VerdictApplied)
+	find := func(r quota.Record) *quota.Entry {
+		e.Helper()
+		return e.whereabouts(r.Lane, r.Sequence).Entry
+	}
+	want := committed.Entry(owner.Lane, 1)
+	e.same("committed", find(committed), &want)
+	want = expired.Entry(owner.Lane, 1)
+	e.same("expired", find(expired), &want)
+	want = elsewhere.Entry(other.Guest, 1)
+	e.same("committed elsewhere", find(elsewhere), &want)
+	late := other.settled(charging(expired, 9), quota.VerdictApplied)
+	e.same("LATE behind its expiry", find(expired), &late)
+	e.check(find(owner.commit("acme")) == nil, "a live reservation has an entry")
+	other.project()
 }
 
 func journalEntries(e *Env) {
