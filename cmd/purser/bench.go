@@ -32,7 +32,7 @@ func (benchCmd) Help() string { return benchRunCmd{}.Help() }
 // benchRunCmd measures throughput and latency.
 type benchRunCmd struct {
 	Store       string        `placeholder:"URL" help:"Where to measure: sqlite:PATH of a file that does not exist yet, or postgresql://user@host:port/database of a server on which the user may create databases. Default: a temporary SQLite file."`
-	Only        []string      `placeholder:"NAME" help:"Scenarios to run, of reserve, pairs, latency, commit. Default: all."`
+	Only        []string      `placeholder:"NAME" help:"Scenarios to run, of reserve, pairs, session, latency, commit. Default: all."`
 	Quick       bool          `help:"A few seconds only: shows that it works, and nothing about speed."`
 	Concurrency int           `default:"64" help:"Calls in flight."`
 	Connections int           `default:"4" help:"Connections they share."`

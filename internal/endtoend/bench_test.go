@@ -111,7 +111,7 @@ func TestBenchOnSQLite(t *testing.T) {
 	picture, store := filepath.Join(dir, "ratios.svg"), filepath.Join(dir, "scratch.db")
 	r := runBench(t, "--store", "sqlite:"+store, "--svg", picture)
 	r.check(t)
-	if len(r.Throughput) < 9 || len(r.Latency) != 4 || len(r.Ratios) < 8 {
+	if len(r.Throughput) != 14 || len(r.Latency) != 4 || len(r.Ratios) != 12 {
 		t.Errorf("%d throughputs, %d latencies, %d ratios", len(r.Throughput), len(r.Latency), len(r.Ratios))
 	}
 	for _, x := range r.Ratios {

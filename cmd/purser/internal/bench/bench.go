@@ -29,8 +29,8 @@ const (
 	Commit  = "commit"  // how long durability takes, and how many transactions
 )
 
-// Families lists those that can be run, in their order.
-func Families() []string { return []string{Reserve, Pairs, Latency, Commit} }
+// Families lists them, in their order.
+func Families() []string { return []string{Reserve, Pairs, Session, Latency, Commit} }
 
 // Options are how to measure.
 type Options struct {
