@@ -96,7 +96,7 @@ func TestExamplesAreUnderstood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	word := regexp.MustCompile(`"[^"]*"|\S+`)
+	word := regexp.MustCompile(`"[^"]*"|(?:\$\([^)]*\)|\S)+`)
 	call := regexp.MustCompile(`(?:^|[ (])purser (.*)`)
 	examples := 0
 	for _, command := range parser.Model.Children {
