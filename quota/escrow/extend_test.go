@@ -12,8 +12,8 @@ import (
 
 // TestHoldIsSmall: a million live reservations have to fit into 600 MiB.
 func TestHoldIsSmall(t *testing.T) {
-	if size := unsafe.Sizeof(hold{}); size > 512 {
-		t.Errorf("a hold has %d bytes; the next size class after 512 has 576", size)
+	if size := unsafe.Sizeof(hold{}); size > 176 {
+		t.Errorf("a hold has %d bytes; the next size class after 176 has 192", size)
 	}
 }
 

@@ -1,6 +1,8 @@
 package escrow
 
 import (
+	"unique"
+
 	"github.com/purser-io/purser/quota"
 )
 
@@ -72,7 +74,8 @@ type payer struct {
 	pools   []*pool // wallet first
 	epochs  []quota.AccountEpoch
 	drawing bool
-	names   *[]string // meters of its last reservation
+	names   *[]string               // meters of its last reservation
+	who     unique.Handle[identity] // of its last reservation
 }
 
 // usable sums what the first parts allotments can give now; a negative number means all.

@@ -213,10 +213,11 @@ func (s *Shard) Tick(now int64) []*Pending {
 
 // expire records that a hold ended unsettled.
 func (s *Shard) expire(now int64, h *hold) *Pending {
+	who := h.who.Value()
 	_, p := s.Settle(now, quota.Record{
 		EntryKey: quota.EntryKey{Lane: s.lane, Sequence: h.sequence}, Nonce: h.nonce, Kind: quota.Expired,
-		Account: h.who.account, Payer: h.who.payer, Principal: h.who.principal, Feature: h.who.feature,
-		PriceVersion: h.who.priceVersion, SettledAt: now,
+		Account: who.account, Payer: who.payer, Principal: who.principal, Feature: who.feature,
+		PriceVersion: who.priceVersion, SettledAt: now,
 	}, nil)
 	return p
 }

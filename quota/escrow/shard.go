@@ -3,6 +3,7 @@ package escrow
 import (
 	"math/rand/v2"
 	"sync/atomic"
+	"unique"
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/token"
@@ -97,16 +98,11 @@ type hold struct {
 	parts    []part // of all slots, in slot order
 	settling *Pending
 	uses     []use // of rate and concurrency limits, until it is settled
-	who      identity
+	who      unique.Handle[identity]
 
 	names      *[]string // meters that were asked for, in that order; shared, never changed
 	granted    []int64   // totals granted of them (R35)
 	generation uint8     // extensions so far, at most 255
-
-	// A million of these have to fit into 600 MiB: with these arrays a hold has 512 bytes.
-	grantedArray [3]int64
-	slotArray    [4]slot
-	partArray    [5]part
 }
 
 // identity is what an EXPIRED record has to say of a reservation.
@@ -128,16 +124,25 @@ type part struct {
 	used   int64 // of amount, by the settlement under way
 }
 
-// newHold takes a hold from the spare ones.
-func (s *Shard) newHold() *hold {
+// newHold takes a hold from the spare ones, or makes one that is no larger than it has to be:
+// a million of them have to fit into 600 MiB, garbage included. Most hold one part of each
+// pot.
+func (s *Shard) newHold(slots, granted int) *hold {
 	if n := len(s.spare); n > 0 {
 		h := s.spare[n-1]
 		s.spare = s.spare[:n-1]
 		return h
 	}
-	h := &hold{}
-	h.slots, h.parts, h.granted = h.slotArray[:0], h.partArray[:0], h.grantedArray[:0]
-	return h
+	return &hold{slots: make([]slot, 0, slots), parts: make([]part, 0, slots), granted: make([]int64, 0, granted)}
+}
+
+// whoOf finds what an identity is known by. Holds of one account are mostly alike, so they
+// share it; and none keeps the memory of the request it came with.
+func (p *payer) whoOf(id identity) unique.Handle[identity] {
+	if p.who == (unique.Handle[identity]{}) || p.who.Value() != id {
+		p.who = unique.Make(id)
+	}
+	return p.who
 }
 
 // drop forgets a hold whose amounts have all been placed.
@@ -194,8 +199,9 @@ func (s *Shard) poolOf(p *payer, c *Claim) *pool {
 func (s *Shard) fill(h *hold, slots []slot, parts []part, t *token.Token) {
 	t.Lane, t.Sequence, t.Nonce, t.Generation = int64(s.lane), h.sequence, h.nonce, h.generation
 	t.IssuedAt, t.Expires = h.reserved, h.expires
-	t.Account, t.Payer, t.Principal, t.Feature = h.who.account, h.who.payer, h.who.principal, h.who.feature
-	t.PriceVersion = h.who.priceVersion
+	who := h.who.Value()
+	t.Account, t.Payer, t.Principal, t.Feature = who.account, who.payer, who.principal, who.feature
+	t.PriceVersion = who.priceVersion
 	for len(t.Slots) < len(slots) {
 		if len(t.Slots) < cap(t.Slots) {
 			t.Slots = t.Slots[:len(t.Slots)+1]
