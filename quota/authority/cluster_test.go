@@ -6,6 +6,7 @@ import (
 
 	"github.com/purser-io/purser/internal/testdb"
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/storage/cockroach"
 )
 
@@ -20,9 +21,14 @@ func databases(t *testing.T, test func(t *testing.T, url string)) {
 
 func pair(t *testing.T, url string) (a, b *node) {
 	t.Helper()
+	return pairOf(t, url, quick())
+}
+
+// pairOf is pair with a configuration for the first node.
+func pairOf(t *testing.T, url string, first authority.Config) (a, b *node) {
+	t.Helper()
 	must(t, 0, cockroach.Migrate(t.Context(), url))
 	plain := func(s quota.Store) quota.Store { return s }
-	first := quick()
 	first.Address = "a.example:8443"
 	a = join(t, url, first, plain)
 	a.catalogue()

@@ -235,7 +235,9 @@ func TestExtendAfterTheEnd(t *testing.T) {
 // which that is, or that it is gone.
 func TestExtendElsewhere(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
-		a, b := pair(t, url)
+		c := quick()
+		c.MaxHold = 30 * time.Second // what is held outlives the node
+		a, b := pairOf(t, url, c)
 		d := a.granted(chat("acme", 1000, 1000))
 		if e := b.refused(d.Token, quota.ReasonExtendElsewhere); e.Meta["address"] != "a.example:8443" || e.Meta["owner_state"] != "LIVE" {
 			t.Fatalf("%+v; want a's address", e)
@@ -251,13 +253,13 @@ func TestExtendElsewhere(t *testing.T) {
 		if r := b.commit(more.Token, 1000, 2000); r.Charged != 7e6 || r.Uncovered != 0 {
 			t.Fatalf("the newest token elsewhere: %+v", r)
 		}
-		orphan := a.granted(chat("acme", 1000, 1000))
-		a.stop()
-		eventually(t, func() bool {
-			err := b.Extend(t.Context(), gate(), totals(orphan.Token, 2000, 2000), &quota.Decision{})
-			e, ok := err.(*quota.Error)
-			return ok && e.Meta["owner_state"] == "DEAD" && e.Meta["address"] == "" && e.Reason == quota.ReasonExtendElsewhere
-		})
+		r := chat("acme", 1000, 1000)
+		r.TTL = c.MaxHold
+		orphan := a.granted(r)
+		must(t, 0, a.Drain(t.Context()))
+		if e := b.refused(orphan.Token, quota.ReasonExtendElsewhere); e.Meta["owner_state"] != "DEAD" || e.Meta["address"] != "" {
+			t.Fatalf("%+v; want to be told that nobody can extend it", e)
+		}
 		b.audited()
 	})
 }
