@@ -1,6 +1,7 @@
 package authority_test
 
 import (
+	"context"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -95,6 +96,35 @@ func TestLeaseLost(t *testing.T) {
 	if r := n.commit(late.Token, 1000, 1000); !r.Late || r.Charged != 4e6 {
 		t.Errorf("commit after the old lane closed: %+v; want LATE", r)
 	}
+	n.audited()
+}
+
+// TestCommitBehindADroppedRelease closes the lane of a reservation while its release is queued
+// and a commit waits for that one's fate. The release is dropped, so the commit is charged: an
+// answer that says so much without an error would be usage that nobody ever pays.
+func TestCommitBehindADroppedRelease(t *testing.T) {
+	n, f := faulty(t)
+	d := n.granted(chat("acme", 1000, 1000))
+	f.Inject(faultstore.Fault{Op: "Append", Many: -1, Kind: faultstore.FailBefore})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if _, err := n.Release(context.WithoutCancel(t.Context()), gate(), &quota.Settle{Token: d.Token}); err != nil {
+			t.Errorf("release: %v", err)
+		}
+	})
+	eventually(t, func() bool { return n.Status().Queued == 1 })
+	wg.Go(func() {
+		r, err := n.Commit(context.WithoutCancel(t.Context()), gate(), &quota.Settle{Token: d.Token, Usage: usage(1000, 500)})
+		if err != nil || r.State != quota.Committed || !r.Late || r.Charged != 2.5e6 {
+			t.Errorf("commit: %+v, %v; want it charged LATE", r, err)
+		}
+	})
+	before := n.Status().Incarnation
+	must(t, 0, n.store.BuryPredecessors(t.Context(), "nobody", quick().MaxHold+quick().Grace))
+	eventually(t, func() bool { return oldLanesClosed(n, before) })
+	f.Clear()
+	wg.Wait()
 	n.audited()
 }
 

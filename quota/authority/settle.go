@@ -203,7 +203,9 @@ func conclude(rec *quota.Record, p *escrow.Pending, mine bool) (r quota.Receipt,
 	e := &p.Fate.Entry
 	switch p.Fate.Verdict {
 	case quota.VerdictDropped:
-		return quota.Receipt{State: quota.Released}, false, nil
+		// A release that the lane's closing overtook. A commit that waited for its fate is on its
+		// own now: nothing was recorded that would refuse it (R15).
+		return quota.Receipt{State: quota.Released}, rec.Kind == quota.Committed, nil
 	case quota.VerdictTooOld:
 		return r, false, &quota.Error{Reason: quota.ReasonTokenTooOld, NotApplied: true,
 			Message: "the journal no longer keeps this reservation; nothing was charged"}
