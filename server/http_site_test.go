@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -236,5 +237,31 @@ func TestCallsOverHTTPAreCounted(t *testing.T) {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("the metrics lack %s", want)
 		}
+	}
+}
+
+// TestSilentConnectionsToGRPCEnd: who connects and does not begin to speak is cut off.
+func TestSilentConnectionsToGRPCEnd(t *testing.T) {
+	w := newWorld(t, func(d *server.Deps) { d.Limits.HandshakeTime = 100 * time.Millisecond })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- w.server.Serve(l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil { // half of gRPC's own limit
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Errorf("the connection stands: %v", err)
+	}
+	w.server.GracefulStop(t.Context())
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
 	}
 }

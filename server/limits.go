@@ -39,6 +39,9 @@ type Limits struct {
 	// KeepaliveTime is after how much silence the server pings: 1 min; without an answer within
 	// 20 s the connection ends, so that a vanished client holds no streams.
 	KeepaliveTime time.Duration
+	// HandshakeTime is how long a connection to the gRPC port may take to become one of TLS and
+	// HTTP/2: 10 s.
+	HandshakeTime time.Duration
 	// HeaderTime is how long the head of an HTTP request may take: 5 s. With BodyTime it bounds
 	// what a client that sends a byte now and then can hold open.
 	HeaderTime time.Duration
@@ -63,6 +66,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.DeadlineShave, 5*time.Millisecond)
 	set(&l.KeepaliveMin, 10*time.Second)
 	set(&l.KeepaliveTime, time.Minute)
+	set(&l.HandshakeTime, 10*time.Second)
 	set(&l.HeaderTime, 5*time.Second)
 	set(&l.BodyTime, 30*time.Second)
 	set(&l.IdleTime, 3*time.Minute)

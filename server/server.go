@@ -175,6 +175,7 @@ func (d *Deps) options() (o Options, c *chain, err error) {
 	o.Transport = []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(l.receiveBytes()),
 		grpc.MaxHeaderListSize(l.HeaderBytes),
+		grpc.ConnectionTimeout(l.HandshakeTime),
 		grpc.MaxConcurrentStreams(l.StreamsPerConnection),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: l.KeepaliveMin, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: l.KeepaliveTime, Timeout: 20 * time.Second}),
