@@ -98,6 +98,10 @@ func (s *Shard) askRate(now int64, k *Candidate, limit *Limit, l *limiter, out *
 	var b bucket
 	if l != nil {
 		b = l.bucket.seen(now)
+		if b.limit != s.share(limit.Limit) || b.per != limit.Per { // the plan or the nodes changed: it leaks so from now on
+			b.pace(s.share(limit.Limit), limit.Per)
+			l.bucket = b
+		}
 	}
 	m := limit.Meter
 	need, burst := k.Want[m], s.share(limit.Burst)

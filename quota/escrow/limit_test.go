@@ -315,8 +315,11 @@ func TestNewPlanVersion(t *testing.T) {
 	if got := r.answer(r.ask(limited(900, 900, rate("tpm", 0, 1000, 1000)))); got != "f 900" {
 		t.Fatalf("after an upgrade: %q", got)
 	}
-	if got := r.answer(r.ask(limited(1, 1, rate("tpm", 0, 50, 50)))); got != "RATE tpm in 951ms short 1" { // as the last request saw it leak
+	if got := r.answer(r.ask(limited(1, 1, rate("tpm", 0, 50, 50)))); got != "RATE tpm in 19.02s short 1" {
 		t.Fatalf("after a downgrade: %q", got)
+	}
+	if got := r.answer(r.ask(limited(1, 1, rate("tpm", 0, 1000, 50)))); got != "RATE tpm in 951ms short 1" { // nobody waits as long as before
+		t.Fatalf("after an upgrade that lets no more in at once: %q", got)
 	}
 	if got := r.answer(r.ask(limited(50, 50, rate("other", 0, 50, 50)))); got != "f 50" {
 		t.Fatalf("another limit: %q", got)
