@@ -109,6 +109,7 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, next http.Handler) 
 	}
 	out := &writer{ResponseWriter: w, chunk: func(b []byte) { add(h, g.chunkUsage(b)) }}
 	panicked := true
+	defer func() { _ = h.Close() }() // if WithUsage panics, or anything else on the way out
 	defer func() { g.leave(r, h, out, panicked) }()
 	next.ServeHTTP(out, r.WithContext(purser.NewContext(r.Context(), h)))
 	panicked = false

@@ -127,6 +127,21 @@ func TestSettling(t *testing.T) {
 	}
 }
 
+// TestUsagePanics: a function that counts and panics leaves no handle to be kept alive.
+func TestUsagePanics(t *testing.T) {
+	_, client := dial(t)
+	handles := make(chan *purser.Handle, 1)
+	gate := gatehttp.Middleware(client, perRequest, gatehttp.WithUsage(func(gatehttp.Reply) []purser.Quantity { panic(http.ErrAbortHandler) }))
+	s := httptest.NewServer(gate(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { handles <- purser.FromContext(r.Context()) })))
+	defer s.Close()
+	if response, err := http.Get(s.URL + "?account=" + testnode.Rich); err == nil {
+		t.Errorf("answered with %d, though the middleware panicked", response.StatusCode)
+	}
+	if h := <-handles; !h.Settled() {
+		t.Error("the handle is open")
+	}
+}
+
 // TestNotLetIn: denials are answers that HTTP clients understand.
 func TestNotLetIn(t *testing.T) {
 	node, client := dial(t)
