@@ -35,7 +35,9 @@ func (c *Client) callUpTo(ctx context.Context, attempts int, op string, order []
 		}
 		last = classify(op, err)
 		if !last.retryable {
-			return i, last // an answer about the state, which holds for earlier tries too
+			// An answer about the state holds for earlier tries too; one about caller or call does not.
+			last.Definite = last.Definite && (!unknown || last.ofState())
+			return i, last
 		}
 		unknown = unknown || !last.Definite
 		if tries++; tries == triesPerNode || last.elsewhere {

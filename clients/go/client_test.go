@@ -96,6 +96,8 @@ func TestRetryRule(t *testing.T) {
 		{"credentials", []error{refusal(codes.Unauthenticated, "CREDENTIALS_INVALID", true)}, "h", "definite"},
 		{"internal, definite", []error{refusal(codes.Internal, "INTERNAL", true)}, "h", "definite"},
 		{"lost, then released", []error{unavailable, refusal(codes.FailedPrecondition, "RESERVATION_RELEASED", true)}, "hh", "definite"},
+		{"lost, then not known elsewhere", []error{unavailable, unavailable, refusal(codes.PermissionDenied, "TOKEN_INVALID", true)}, "hho", "kept"},
+		{"lost, then no credentials", []error{unavailable, refusal(codes.Unauthenticated, "CREDENTIALS_INVALID", true)}, "hh", "kept"},
 		{"lost for long", []error{unavailable, unavailable, unavailable, unavailable, unavailable}, "hhooh", "kept"},
 		{"lost, then refused", []error{unavailable, draining, draining, draining, draining}, "hhoho", "kept"},
 		{"refused for long", []error{draining, draining, draining, draining, draining}, "hohoh", "kept"},
@@ -297,6 +299,33 @@ func TestKeptSettlementIsSentAgain(t *testing.T) {
 	for _, call := range f.seen() {
 		if call.Op == "commit" && (call.Usage != 1 || !strings.HasPrefix(call.Token, "token of ")) {
 			t.Errorf("call = %+v, want the same token and usage each time", call)
+		}
+	}
+}
+
+// TestKeptSettlementIsRefused: a refusal that says nothing of the tries before it ends the
+// sending, and leaves the outcome open.
+func TestKeptSettlementIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		refusal error
+		want    string
+	}{
+		{refusal(codes.FailedPrecondition, "RESERVATION_RELEASED", true), "definite"},
+		{refusal(codes.Unauthenticated, "CREDENTIALS_INVALID", true), "unknown"},
+	} {
+		f := &fake{}
+		settled := make(chan Settled, 1)
+		client := f.start(t, 1, func(cfg *Config) {
+			cfg.Attempts = 1
+			cfg.OnSettled = func(s Settled) { settled <- s }
+		})
+		h := gate(t, client, "acme")
+		f.script("commit", lost(codes.Unavailable), c.refusal)
+		if _, err := h.Commit(t.Context(), Used("input_tokens", 3)); outcome(err) != "kept" {
+			t.Fatalf("error = %v, want the settlement kept", err)
+		}
+		if s := <-settled; outcome(s.Err) != c.want {
+			t.Errorf("outcome = %s (%v), want %s", outcome(s.Err), s.Err, c.want)
 		}
 	}
 }

@@ -89,3 +89,12 @@ func classify(op string, err error) *Error {
 	}
 	return e
 }
+
+// ofState reports an answer about what a call is about, such as a reservation that was settled
+// before.
+func (e *Error) ofState() bool {
+	return e.Code == codes.FailedPrecondition || e.Code == codes.AlreadyExists
+}
+
+// open reports whether the same call sent again may settle the matter.
+func (e *Error) open() bool { return e.retryable || !e.Definite }

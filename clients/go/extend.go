@@ -220,7 +220,7 @@ func (k *keeper) split(ctx context.Context, h *Handle, order []int) round {
 func (e *earlier) add(totals []Quantity, receipt Receipt, err error) {
 	failure, _ := err.(*Error)
 	switch {
-	case failure != nil && !failure.retryable:
+	case failure != nil && !failure.open():
 		return
 	case failure != nil && failure.Kept:
 		receipt.Kept = 1

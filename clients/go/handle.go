@@ -310,7 +310,7 @@ func (c *Client) settle(ctx context.Context, p Pending) (Receipt, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.SettleTimeout)
 	defer cancel()
 	receipt, err := c.send(ctx, p)
-	if err != nil && err.retryable {
+	if err != nil && err.open() {
 		err.Kept = c.spool.put(p)
 	}
 	if err != nil {

@@ -23,7 +23,9 @@ type Pending struct {
 type Settled struct {
 	Pending
 	Receipt Receipt
-	Err     error // a definite refusal: it was not charged by this, and will not be
+	// Err is a refusal: the settlement is not sent any more. Unless [IsUnknown] says that an
+	// earlier try may have arrived, it was not charged by this, and will not be.
+	Err error
 }
 
 // UnsettledError lists settlements still open when a client was closed.
@@ -130,7 +132,7 @@ func (s *spool) run(ctx context.Context) {
 			return
 		}
 		receipt, err := s.client.send(ctx, p)
-		if err != nil && err.retryable {
+		if err != nil && err.open() {
 			failures++
 			s.next(false)
 			if !pause(ctx, s.client.backoff(failures, err.retryAfter)) {
@@ -141,6 +143,7 @@ func (s *spool) run(ctx context.Context) {
 		failures = 0
 		settled := Settled{Pending: p, Receipt: receipt}
 		if err != nil {
+			err.Definite = err.ofState() // what was sent before it was kept may have landed
 			settled.Err = err
 		}
 		s.report(settled)
@@ -185,7 +188,7 @@ func (s *spool) stop(ctx context.Context) []Pending {
 	return s.queue
 }
 
-// send settles with the tries of one call. The error is retryable if the matter is open still.
+// send settles with the tries of one call. The error says whether the matter is open still.
 func (c *Client) send(ctx context.Context, p Pending) (Receipt, *Error) {
 	var receipt Receipt
 	op := "release"
