@@ -59,8 +59,11 @@ func KeyID(secret string) (id string, ok bool) {
 // Valid reports whether secret opens the key at now (unix ns).
 func (k *Key) Valid(secret string, now int64) bool {
 	h := HashSecret(secret)
-	return subtle.ConstantTimeCompare(h[:], k.Hash[:]) == 1 && k.RevokeTime == 0 && now < k.ExpireTime
+	return subtle.ConstantTimeCompare(h[:], k.Hash[:]) == 1 && k.Usable(now)
 }
+
+// Usable reports whether the key is neither revoked nor expired at now (unix ns).
+func (k *Key) Usable(now int64) bool { return k.RevokeTime == 0 && now < k.ExpireTime }
 
 // PrincipalOf is the caller that a valid key stands for.
 func (k *Key) PrincipalOf() *Principal {

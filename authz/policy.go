@@ -45,6 +45,7 @@ func NewPolicy() *Policy {
 	// Who holds which key is nothing a viewer of usage has to know.
 	p.allow("purser.v1.KeyService", write, "CreateKey", "ListKeys", "RevokeKey")
 	p.allow("purser.v1.UsageService", read, "ListUsageEvents", "GetRollups")
+	p.allow("purser.v1.EventService", read, "WatchEvents")
 	p.allow("grpc.reflection.v1.ServerReflection", known, "ServerReflectionInfo")
 	p.allow("grpc.reflection.v1alpha.ServerReflection", known, "ServerReflectionInfo")
 	// Load balancers hold no key, and readiness tells nothing of an account.

@@ -36,6 +36,7 @@ import (
 	"github.com/purser-io/purser/server/admin"
 	"github.com/purser-io/purser/server/authority"
 	"github.com/purser-io/purser/server/catalog"
+	"github.com/purser-io/purser/server/event"
 	"github.com/purser-io/purser/server/grpcerr"
 	"github.com/purser-io/purser/server/interceptor"
 	"github.com/purser-io/purser/server/key"
@@ -71,6 +72,7 @@ type Deps struct {
 	Now       func() time.Time     // wall clock: keys expire, grants begin by it
 	Random    io.Reader            // cryptographic; nil = the system's
 	Metrics   *Metrics             // nil = some of its own
+	Feed      *event.Feed          // what the authority shows to those who follow it; nil = nothing ever
 	Tracer    trace.TracerProvider // nil = no traces
 	TLS       *tls.Config          // nil = plain text: on loopback only, unless Insecure
 	Insecure  bool                 // plain text anywhere; calls need a key all the same
@@ -142,6 +144,9 @@ func (d *Deps) complete() error {
 	if d.Metrics == nil {
 		d.Metrics = NewMetrics()
 	}
+	if d.Feed == nil {
+		d.Feed = event.NewFeed(d.Now)
+	}
 	if d.Tracer == nil {
 		d.Tracer = noop.NewTracerProvider()
 	}
@@ -205,6 +210,7 @@ func (d *Deps) chain(v protovalidate.Validator) *chain {
 	errorsUnary, errorsStream := d.failures.Interceptors()
 	whoUnary, whoStream := interceptor.NewAuthenticator(d.Authority.KeyLookup(), wallClock(d.Now)).Interceptors(policy)
 	mayUnary, mayStream := interceptor.Authorize(policy)
+	validUnary, validStream := interceptor.Validate(v, adminPlane)
 	return &chain{
 		errors: errorsUnary,
 		unary: []grpc.UnaryServerInterceptor{
@@ -213,10 +219,10 @@ func (d *Deps) chain(v protovalidate.Validator) *chain {
 			mayUnary,
 			interceptor.Size(l.messageBytes),
 			interceptor.Deadline(l.DeadlineShave, l.timeout),
-			interceptor.Validate(v, adminPlane),
+			validUnary,
 		},
 		stream: []grpc.StreamServerInterceptor{
-			recoverStream, errorsStream, whoStream, mayStream,
+			recoverStream, errorsStream, whoStream, mayStream, validStream,
 		},
 	}
 }
@@ -236,6 +242,7 @@ func (s *Server) register() []web.Service {
 	purserv1.RegisterAccountServiceServer(r, &account.Service{Desk: desk, Store: d.Store, Meters: d.Store, Waiter: d.Authority, Random: d.Random})
 	purserv1.RegisterKeyServiceServer(r, &key.Service{Desk: desk, Store: d.Store, Random: d.Random})
 	purserv1.RegisterUsageServiceServer(r, &usage.Service{Store: d.Store, Accounts: d.Store})
+	purserv1.RegisterEventServiceServer(r, &event.Service{Feed: d.Feed, Keys: d.Authority.KeyLookup(), Now: d.Now})
 	grpc_health_v1.RegisterHealthServer(r, s.health)
 	reflection.Register(r)
 	return r.services
@@ -272,6 +279,7 @@ func (s *Server) MetricsHandler() http.Handler {
 func (s *Server) GracefulStop(ctx context.Context) {
 	s.health.Shutdown()
 	s.sessions.Close()
+	s.deps.Feed.Close()
 	var stopping sync.WaitGroup
 	stopping.Go(func() { s.stopHTTP(ctx) })
 	stopped := make(chan struct{})

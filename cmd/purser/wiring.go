@@ -19,6 +19,7 @@ import (
 	"github.com/purser-io/purser/clients/go"
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/server"
+	"github.com/purser-io/purser/server/event"
 	"github.com/purser-io/purser/server/telemetry"
 )
 
@@ -64,13 +65,13 @@ func newNode(ctx context.Context, c nodeConfig, store openedStore, k clock, log 
 	if c.authority.Address == "" {
 		c.authority.Address = n.listener.Addr().String()
 	}
-	metrics := server.NewMetrics()
+	metrics, feed := server.NewMetrics(), event.NewFeed(k.Now)
 	n.authority, err = authority.New(c.authority, authority.Deps{Store: store, Clock: k, Random: rand.Reader, Logger: log,
-		Metrics: metrics, Tracer: c.telemetry.Tracer()})
+		Metrics: metrics, Watcher: feed, Tracer: c.telemetry.Tracer()})
 	if err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
-	n.server, err = server.New(server.Deps{Authority: n.authority, Store: store, Logger: log, Metrics: metrics, Tracer: c.telemetry.TracerProvider(),
+	n.server, err = server.New(server.Deps{Authority: n.authority, Store: store, Logger: log, Metrics: metrics, Feed: feed, Tracer: c.telemetry.TracerProvider(),
 		TLS: c.tls, Insecure: c.insecure, Origins: c.origins, Now: k.Now})
 	if err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func (a *Authority) Attempt(p *authz.Principal, r *quota.Request, t *Attempt, d 
 		t.tries++
 		return Reading, nil
 	case err == nil:
-		a.metrics.Decided(d.Denial.Reason, d.Partial, d.Replayed)
+		a.decided(p, r, d)
 	}
 	return Done, err
 }

@@ -26,6 +26,7 @@ type Authority struct {
 	cfg     Config
 	deps    Deps
 	metrics Metrics
+	watcher Watcher
 	base    time.Time // origin of the monotonic readings
 	seed    maphash.Seed
 
@@ -67,6 +68,9 @@ func New(c Config, d Deps) (*Authority, error) {
 		draws: make(chan *draw, drawQueue), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1), pollNow: make(chan struct{}, 1)}
 	if a.metrics == nil {
 		a.metrics = noMetrics{}
+	}
+	if a.watcher = d.Watcher; a.watcher == nil {
+		a.watcher = noWatcher{}
 	}
 	a.accounts = newAccounts(d.Store, d.Clock, c.MaxAccounts)
 	a.keys = newKeys(d.Store, d.Clock, c.MaxKeys)

@@ -101,5 +101,6 @@ type Deps struct {
 	Random  io.Reader // cryptographic: lanes, incarnations, nonces
 	Logger  *slog.Logger
 	Metrics Metrics      // nil = none
+	Watcher Watcher      // nil = none
 	Tracer  trace.Tracer // nil = no spans
 }

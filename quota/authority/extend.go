@@ -37,11 +37,15 @@ var extensions = sync.Pool{New: func() any { return &extension{whole: quota.Requ
 // one), SERVER_OVERLOADED, SHUTTING_DOWN, STORE_UNAVAILABLE.
 func (a *Authority) Extend(ctx context.Context, p *authz.Principal, x *quota.Extension, d *quota.Decision) error {
 	resetDecision(d)
-	err := a.extend(ctx, p, x, d)
-	if err == nil {
-		a.metrics.Extended(d.Denial.Reason, d.Replayed)
+	return nothingHeld(a.extend(ctx, p, x, d))
+}
+
+// extended tells of a decision: those who count, and those who look.
+func (a *Authority) extended(p *authz.Principal, c *extension, d *quota.Decision) {
+	a.metrics.Extended(d.Denial.Reason, d.Replayed)
+	if a.watcher.Watched() {
+		a.watcher.Extended(p.Name, &quota.Request{Account: c.token.Account, Candidates: []string{c.token.Feature}}, d)
 	}
-	return nothingHeld(err)
 }
 
 func (a *Authority) extend(ctx context.Context, p *authz.Principal, x *quota.Extension, d *quota.Decision) error {
@@ -80,8 +84,12 @@ func (a *Authority) extend(ctx context.Context, p *authz.Principal, x *quota.Ext
 		}
 		c.req.Final = try == reserveTries-1
 		again, err := a.raise(ctx, e, sh, now, x, c, d)
-		if err != nil || !again {
+		if err != nil {
 			return err
+		}
+		if !again {
+			a.extended(p, c, d)
+			return nil
 		}
 	}
 	return quota.Errorf(quota.ReasonContention, "the account's policy keeps changing; try again")

@@ -130,6 +130,9 @@ func (a *Authority) finish(l *lane, p *escrow.Pending, now int64) {
 		e := &p.Fate.Entry
 		a.metrics.Settled(Settlement{Kind: e.Kind, Late: e.Phase == quota.PhaseLate, Charged: e.Charged, Uncovered: e.Uncovered,
 			Took: time.Duration(now - p.Record.SettledAt)}, span)
+		if a.watcher.Watched() {
+			a.watcher.Settled(&p.Record, e)
+		}
 	}
 	if waited {
 		r.known(a, p)

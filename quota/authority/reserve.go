@@ -29,12 +29,20 @@ func (a *Authority) Reserve(ctx context.Context, p *authz.Principal, r *quota.Re
 	ctx, span := a.startSpan(ctx, spanReserve)
 	err := a.reserve(ctx, contextOf(span), p, r, d)
 	if err == nil {
-		a.metrics.Decided(d.Denial.Reason, d.Partial, d.Replayed)
+		a.decided(p, r, d)
 	}
 	if span != nil {
 		endReserve(span, d, err)
 	}
 	return err
+}
+
+// decided tells of a decision: those who count, and those who look.
+func (a *Authority) decided(p *authz.Principal, r *quota.Request, d *quota.Decision) {
+	a.metrics.Decided(d.Denial.Reason, d.Partial, d.Replayed)
+	if a.watcher.Watched() {
+		a.watcher.Decided(p.Name, r, d)
+	}
 }
 
 // resetDecision empties d and keeps its memory.

@@ -30,6 +30,7 @@ import (
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/quota/label"
 	"github.com/purser-io/purser/server"
+	"github.com/purser-io/purser/server/event"
 	"github.com/purser-io/purser/storage/cockroach"
 	"github.com/purser-io/purser/storage/sqlite"
 )
@@ -137,6 +138,7 @@ type world struct {
 	t       testing.TB
 	store   quota.Store
 	engine  *authority.Authority
+	feed    *event.Feed
 	clock   *wallClock // of the server, not of the authority: API keys end by it
 	conn    *grpc.ClientConn
 	secrets map[string]string // name -> API key
@@ -152,6 +154,7 @@ type world struct {
 func newWorld(t testing.TB, b backend) *world {
 	t.Helper()
 	w := &world{t: t, store: b.open(t), clock: &wallClock{}, secrets: map[string]string{}}
+	w.feed = event.NewFeed(w.clock.Now)
 	t.Cleanup(func() {
 		if err := w.store.Close(); err != nil {
 			t.Errorf("close store: %v", err)
@@ -171,7 +174,7 @@ func (w *world) startEngine(embedded bool) {
 	c.Address = "10.0.0.7:8443"
 	c.Grace, c.Poll, c.Embedded = 100*time.Millisecond, 200*time.Millisecond, embedded
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	a, err := authority.New(c, authority.Deps{Store: w.store, Clock: &wallClock{}, Random: rand.Reader, Logger: logger})
+	a, err := authority.New(c, authority.Deps{Store: w.store, Clock: &wallClock{}, Random: rand.Reader, Logger: logger, Watcher: w.feed})
 	if err != nil {
 		w.t.Fatalf("new authority: %v", err)
 	}
@@ -193,7 +196,7 @@ func (w *world) startEngine(embedded bool) {
 // serve starts the server and connects to it, the clients as JSON over HTTP if asked to.
 func (w *world) serve(json bool) {
 	w.t.Helper()
-	s, err := server.New(server.Deps{Authority: w.engine, Store: w.store, Now: w.clock.Now,
+	s, err := server.New(server.Deps{Authority: w.engine, Store: w.store, Now: w.clock.Now, Feed: w.feed,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		w.t.Fatalf("new server: %v", err)

@@ -118,7 +118,7 @@ func toAPICheckAndReserve(r *quota.Request, d *quota.Decision) *purserv1.CheckAn
 		Decision: toAPIDecision(d.Allowed), Warnings: toAPIWarnings(d.Warnings), Replayed: d.Replayed,
 	}
 	if !d.Allowed {
-		out.Denial = toAPIDenial(r, &d.Denial)
+		out.Denial = DenialToAPI(r, &d.Denial)
 		return out
 	}
 	out.Reservation = toAPIReservation(d)
@@ -130,7 +130,7 @@ func toAPIExtend(r *quota.Request, d *quota.Decision) *purserv1.ExtendResponse {
 		Decision: toAPIDecision(d.Allowed), Warnings: toAPIWarnings(d.Warnings), Replayed: d.Replayed,
 	}
 	if !d.Allowed {
-		out.Denial = toAPIDenial(r, &d.Denial)
+		out.Denial = DenialToAPI(r, &d.Denial)
 		return out
 	}
 	out.Reservation = toAPIReservation(d)
@@ -142,7 +142,7 @@ func toAPIReservation(d *quota.Decision) *purserv1.Reservation {
 		Token:         d.Token,
 		ReservationId: token.ReservationID(int64(d.Lane), d.Sequence, d.Nonce),
 		Feature:       d.Feature,
-		Granted:       toAPIQuantities(d.Granted),
+		Granted:       QuantitiesToAPI(d.Granted),
 		HeldMicros:    d.Held,
 		ExpireTime:    admin.Time(d.ExpiresAt),
 		PriceVersion:  d.PriceVersion,
@@ -157,10 +157,10 @@ func toAPICheck(r *quota.Request, d *quota.Decision) *purserv1.CheckResponse {
 		Decision: toAPIDecision(d.Allowed), Warnings: toAPIWarnings(d.Warnings), AsOf: admin.Time(d.AsOf),
 	}
 	if !d.Allowed {
-		out.Denial = toAPIDenial(r, &d.Denial)
+		out.Denial = DenialToAPI(r, &d.Denial)
 		return out
 	}
-	out.Feature, out.Granted, out.HeldMicros = d.Feature, toAPIQuantities(d.Granted), d.Held
+	out.Feature, out.Granted, out.HeldMicros = d.Feature, QuantitiesToAPI(d.Granted), d.Held
 	out.PriceVersion, out.Exhausted, out.Partial = d.PriceVersion, d.Exhausted, d.Partial
 	out.Remaining = toAPIRemaining(d.Remaining)
 	return out
@@ -201,7 +201,8 @@ func toAPIState(k quota.SettleKind) purserv1.ReservationState {
 	return purserv1.ReservationState_RESERVATION_STATE_UNSPECIFIED
 }
 
-func toAPIQuantities(qs []quota.Quantity) []*purserv1.MeterQuantity {
+// QuantitiesToAPI converts quantities of meters.
+func QuantitiesToAPI(qs []quota.Quantity) []*purserv1.MeterQuantity {
 	out := make([]*purserv1.MeterQuantity, len(qs))
 	for i, q := range qs {
 		out[i] = &purserv1.MeterQuantity{Meter: q.Meter, Quantity: q.Quantity}
@@ -209,7 +210,8 @@ func toAPIQuantities(qs []quota.Quantity) []*purserv1.MeterQuantity {
 	return out
 }
 
-func toAPIDenial(r *quota.Request, d *quota.Denial) *purserv1.Denial {
+// DenialToAPI converts a denial of r.
+func DenialToAPI(r *quota.Request, d *quota.Denial) *purserv1.Denial {
 	out := &purserv1.Denial{
 		Reason:     purserv1.DenialReason(d.Reason),
 		Kind:       purserv1.DenialKind_DENIAL_KIND_FIRM,
@@ -217,7 +219,7 @@ func toAPIDenial(r *quota.Request, d *quota.Denial) *purserv1.Denial {
 		Level:      toAPILevel(&d.Level),
 		Shortfall:  d.Shortfall,
 		Unit:       d.Level.Unit,
-		Affordable: toAPIQuantities(d.Affordable),
+		Affordable: QuantitiesToAPI(d.Affordable),
 	}
 	switch d.Reason {
 	case quota.DeniedAccountUnknown:

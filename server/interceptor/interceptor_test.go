@@ -190,7 +190,7 @@ func TestValidate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := interceptor.Validate(v, func(s string) bool { return s == "x.Admin" })
+	i, _ := interceptor.Validate(v, func(s string) bool { return s == "x.Admin" })
 	refused := func(req any) error {
 		_, err := call(t.Context(), i, "/x.Admin/Do", req, ok)
 		return err

@@ -17,18 +17,42 @@ import (
 
 // Validate holds the requests of the services wanted to the bounds written in the contract.
 // The data plane checks by hand, which is faster; a test shows that both agree.
-func Validate(v protovalidate.Validator, wanted func(service string) bool) grpc.UnaryServerInterceptor {
-	check := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		m, ok := req.(proto.Message)
-		if !ok {
-			return nil, fmt.Errorf("validate: %T is not a message", req)
-		}
-		if err := v.Validate(m); err != nil {
-			return nil, refusal(err)
+func Validate(v protovalidate.Validator, wanted func(service string) bool) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+	unary := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if err := valid(v, req); err != nil {
+			return nil, err
 		}
 		return handler(ctx, req)
 	}
-	return selectUnary(check, include(wanted))
+	stream := func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		return handler(srv, &validated{ServerStream: ss, validator: v})
+	}
+	return selectUnary(unary, include(wanted)), selectStream(stream, include(wanted))
+}
+
+// validated checks every message that the caller sends on a stream.
+type validated struct {
+	grpc.ServerStream
+	validator protovalidate.Validator
+}
+
+// RecvMsg receives a message that keeps the bounds.
+func (s *validated) RecvMsg(req any) error {
+	if err := s.ServerStream.RecvMsg(req); err != nil {
+		return err
+	}
+	return valid(s.validator, req)
+}
+
+func valid(v protovalidate.Validator, req any) error {
+	m, ok := req.(proto.Message)
+	if !ok {
+		return fmt.Errorf("validate: %T is not a message", req)
+	}
+	if err := v.Validate(m); err != nil {
+		return refusal(err)
+	}
+	return nil
 }
 
 // maxViolations bounds an error; the rest of a message that is wrong in more places will be
