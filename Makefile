@@ -11,7 +11,7 @@ BIN := .tmp/bin
 TOOLS := $(BIN)/.built
 RULES := .tmp/protovalidate/buf/validate/validate.proto
 # Modules of tests whose dependencies the product does not have.
-TEST_MODULES := internal/sqlgrammar
+TEST_MODULES := internal/sqlgrammar internal/deployschema
 # Under the race detector the embedded database is too slow to run everything; what shares memory
 # by itself is here.
 RACE_PACKAGES := ./authz/... ./quota/... ./clients/go/...
