@@ -36,6 +36,7 @@ type Authority struct {
 	keys       *keys
 	liveMu     sync.RWMutex
 	live       map[string]*atomic.Int64 // reservations by principal (R53)
+	room       *escrow.Room             // of every engine's shards
 	draining   atomic.Bool
 	drainUntil atomic.Int64 // mono; set before draining
 	macReload  atomic.Int64 // mono; when an unknown token key was last looked up
@@ -64,7 +65,7 @@ func New(c Config, d Deps) (*Authority, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Authority{live: make(map[string]*atomic.Int64), cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
+	a := &Authority{live: make(map[string]*atomic.Int64), room: escrow.NewRoom(c.MaxReservations), cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
 		draws: make(chan *draw, drawQueue), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1), pollNow: make(chan struct{}, 1)}
 	if a.metrics == nil {
 		a.metrics = noMetrics{}

@@ -145,7 +145,7 @@ func (a *Authority) newEngine() (*engine, error) {
 func (a *Authority) escrowConfig() escrow.Config {
 	return escrow.Config{Grace: int64(a.cfg.Grace), MaxTTL: int64(a.cfg.MaxHold),
 		DryFor: int64(a.cfg.Poll) / 2, IdleReturn: int64(a.cfg.IdleReturn),
-		MaxHolds: max(a.cfg.MaxReservations/a.cfg.Shards, 1), MaxLimiters: max(a.cfg.MaxLimiters/a.cfg.Shards, 16)}
+		Room: a.room, MaxLimiters: max(a.cfg.MaxLimiters/a.cfg.Shards, 16)}
 }
 
 // randomInt draws a positive int64: lane ids and nonces.

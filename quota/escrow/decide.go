@@ -134,8 +134,8 @@ func (s *Shard) Reserve(now int64, r *Request, out *Result) Status {
 			return s.replay(e, r, out)
 		}
 	}
-	if len(s.holds) >= s.cfg.MaxHolds || r.HasKey && len(s.keys) >= 2*s.cfg.MaxHolds {
-		return Overloaded // R53: keys outlive their reservations
+	if s.cfg.Room.full(r.HasKey) {
+		return Overloaded // R53
 	}
 	out.begin(s.payerOf(r.Payer))
 	out.payer.epochs = r.Epochs
@@ -386,6 +386,7 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 		h.counter.Add(1)
 	}
 	s.holds[h.sequence] = h
+	s.cfg.Room.holds.Add(1)
 	s.expiry.add(h.expires+s.cfg.Grace, h.sequence)
 	s.fill(h, h.slots, h.parts, &out.Token)
 	out.Token.Labels = r.Labels

@@ -196,7 +196,7 @@ func TestKeys(t *testing.T) {
 
 func TestOverloaded(t *testing.T) {
 	r := newRig(t, 1000)
-	r.s.cfg.MaxHolds = 2
+	r.s.cfg.Room = NewRoom(2)
 	q := r.ask(candidate("f", 1, 10, 10, wallet()))
 	first := r.grant(q)
 	r.grant(q)
@@ -205,4 +205,31 @@ func TestOverloaded(t *testing.T) {
 	}
 	r.durable(r.settle(first))
 	r.grant(q)
+}
+
+// The room is the node's: one shard may fill it, what leaves makes room in all of them, and an
+// engine that is gone gives back all it had.
+func TestRoomIsShared(t *testing.T) {
+	room := NewRoom(2)
+	a, b := newRig(t, 1000), newRig(t, 1000)
+	a.s.cfg.Room, b.s.cfg.Room = room, room
+	q := a.ask(candidate("f", 1, 10, 10, wallet()))
+	first := a.grant(q)
+	keyed := a.ask(candidate("f", 1, 10, 10, wallet()))
+	keyed.HasKey, keyed.Key = true, KeyHash{1}
+	a.grant(keyed)
+	a.s.Remember(0, keyed, &quota.Decision{Allowed: true})
+	if st := b.reserve(b.ask(candidate("f", 1, 10, 10, wallet()))); st != Overloaded {
+		t.Fatalf("a third hold of two, in another shard: status %d", st)
+	}
+	a.durable(a.settle(first))
+	b.grant(b.ask(candidate("f", 1, 10, 10, wallet())))
+	if room.holds.Load() != 2 || room.keys.Load() != 1 {
+		t.Errorf("%d holds and %d keys are counted, want 2 and 1", room.holds.Load(), room.keys.Load())
+	}
+	a.s.Abandon()
+	b.s.Abandon()
+	if room.holds.Load() != 0 || room.keys.Load() != 0 {
+		t.Errorf("%d holds and %d keys are still counted", room.holds.Load(), room.keys.Load())
+	}
 }

@@ -67,6 +67,7 @@ func (s *Shard) Remember(now int64, r *Request, d *quota.Decision) {
 	}
 	e.keep(r.Content, d)
 	s.keys[r.Key] = e
+	s.cfg.Room.keys.Add(1)
 	s.keyEnd.add(now+2*r.TTL, r.Key)
 }
 
@@ -74,9 +75,14 @@ func (s *Shard) Remember(now int64, r *Request, d *quota.Decision) {
 func (s *Shard) forgetKeys(now int64) {
 	s.keysDue = s.keyEnd.due(now, s.keysDue[:0])
 	for _, key := range s.keysDue {
-		if e, ok := s.keys[key]; ok && len(s.spareK) < 4096 {
-			s.spareK = append(s.spareK, e)
+		e, ok := s.keys[key]
+		if !ok {
+			continue
 		}
 		delete(s.keys, key)
+		s.cfg.Room.keys.Add(-1)
+		if len(s.spareK) < 4096 {
+			s.spareK = append(s.spareK, e)
+		}
 	}
 }

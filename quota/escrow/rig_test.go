@@ -33,7 +33,7 @@ func newRig(t testing.TB, credits int64) *rig {
 	if err != nil {
 		t.Fatalf("register: %v", err)
 	}
-	cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, IdleReturn: 5 * second, MaxHolds: 1 << 20, MaxLimiters: 1 << 20}
+	cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, IdleReturn: 5 * second, Room: NewRoom(1 << 20), MaxLimiters: 1 << 20}
 	r.s = NewShard(cfg, 1, 3, [32]byte{1}, epoch)
 	return r
 }

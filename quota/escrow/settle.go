@@ -265,12 +265,15 @@ func (s *Shard) LastExpiry() int64 {
 func (p *Pending) Detach() { p.hold = nil }
 
 // Abandon ends all holds without placing their amounts: the lane is closed, and its closing
-// did that in the database. Only the count of live reservations remains to be put right.
+// did that in the database. Only what counts them remains to be put right.
 func (s *Shard) Abandon() {
 	for _, h := range s.holds { // the order does not matter
 		if h.counter != nil {
 			h.counter.Add(-1)
 		}
 	}
+	s.cfg.Room.holds.Add(-int64(len(s.holds)))
+	s.cfg.Room.keys.Add(-int64(len(s.keys)))
 	clear(s.holds)
+	clear(s.keys)
 }

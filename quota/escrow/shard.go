@@ -23,7 +23,7 @@ type Config struct {
 	MaxTTL     int64 // M0, ns (R9)
 	DryFor     int64 // ns: how long an empty pot is not asked again
 	IdleReturn int64 // ns without a request after which a pool's free amounts go home
-	MaxHolds   int   // live reservations
+	Room       *Room // of the node, shared by its shards
 	// MaxLimiters bounds the counters of rate and concurrency limits.
 	MaxLimiters int
 }
@@ -148,6 +148,7 @@ func (p *payer) whoOf(id identity) unique.Handle[identity] {
 // drop forgets a hold whose amounts have all been placed.
 func (s *Shard) drop(h *hold) {
 	delete(s.holds, h.sequence)
+	s.cfg.Room.holds.Add(-1)
 	if h.counter != nil {
 		h.counter.Add(-1)
 	}

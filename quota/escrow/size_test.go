@@ -35,7 +35,7 @@ func BenchmarkSize(b *testing.B) {
 			b.Run(fmt.Sprintf("pots=%d/key=%t", budgets+1, keyed), func(b *testing.B) {
 				for range b.N {
 					r, q, codec := warm(b, budgets)
-					r.s.cfg.MaxHolds = holds + 1
+					r.s.cfg.Room = NewRoom(holds + 1)
 					b.ReportMetric(grown(holds, func() { fillWith(b, r, q, codec, holds, keyed) }), "B/hold")
 					runtime.KeepAlive(r)
 				}

@@ -9,7 +9,7 @@ import (
 // TestNumbersRunOut: allotment numbers do not wrap around into those of another shard or of an
 // earlier draw; the shard stops drawing instead (R54).
 func TestNumbersRunOut(t *testing.T) {
-	s := NewShard(Config{MaxTTL: 1e9, Grace: 1e9, MaxHolds: 10}, 1, MaxShards-1, [32]byte{}, 0)
+	s := NewShard(Config{MaxTTL: 1e9, Grace: 1e9, Room: NewRoom(10)}, 1, MaxShards-1, [32]byte{}, 0)
 	s.block = lastBlock - 1
 	p := s.payerOf("acme")
 	p.epochs = []quota.AccountEpoch{{Account: "acme", Epoch: 1}}

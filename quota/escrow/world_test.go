@@ -177,7 +177,7 @@ func (p *proc) reincarnate() {
 		lease: NewLease(time.Duration(leaseLen), time.Duration(skew))}
 	e.own, e.guest = NewJournal(e.lane, 100, 3), NewJournal(e.stray, 100, 3)
 	for i := range 1 + w.serial%2 {
-		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, IdleReturn: 3 * second, MaxHolds: 100, MaxLimiters: 7}
+		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, IdleReturn: 3 * second, Room: NewRoom(100), MaxLimiters: 7}
 		e.shards = append(e.shards, NewShard(cfg, e.lane, i, [32]byte{byte(w.serial), byte(i)}, p.instant().Wall))
 	}
 	sent := p.instant()
