@@ -65,7 +65,7 @@ func write(g *protogen.GeneratedFile, enums map[string]*protogen.Enum) {
 	g.P(text(reasons.Comments.Leading))
 	g.P(advice)
 	g.P("### Reasons\n")
-	values(g, reasons, "ERROR_REASON_")
+	values(g, "####", reasons, "ERROR_REASON_")
 	g.P("## Denials\n")
 	g.P(text(enums["DenialReason"].Comments.Leading), "\n")
 	g.P("| kind | meaning |\n| --- | --- |")
@@ -74,19 +74,19 @@ func write(g *protogen.GeneratedFile, enums map[string]*protogen.Enum) {
 		g.P("| ", name, " | ", strings.ReplaceAll(strings.TrimSpace(text(v.Comments.Leading)), "\n", " "), " |")
 	}
 	g.P()
-	values(g, enums["DenialReason"], "DENIAL_REASON_")
+	values(g, "###", enums["DenialReason"], "DENIAL_REASON_")
 	g.P("## Warnings\n")
-	values(g, enums["WarningReason"], "WARNING_REASON_")
+	values(g, "###", enums["WarningReason"], "WARNING_REASON_")
 }
 
-// values writes a section for every value but the unspecified one.
-func values(g *protogen.GeneratedFile, e *protogen.Enum, prefix string) {
+// values writes a section under a heading for every value but the unspecified one.
+func values(g *protogen.GeneratedFile, heading string, e *protogen.Enum, prefix string) {
 	for _, v := range e.Values {
 		if v.Desc.Number() == 0 {
 			continue
 		}
 		said, code, sample := parts(text(v.Comments.Leading))
-		g.P("#### ", strings.TrimPrefix(string(v.Desc.Name()), prefix), "\n")
+		g.P(heading, " ", strings.TrimPrefix(string(v.Desc.Name()), prefix), "\n")
 		if code != "" {
 			said = "Code `" + code + "`. " + said
 		}

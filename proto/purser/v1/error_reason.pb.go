@@ -184,12 +184,15 @@ const (
 	//	{"reason": "TOKEN_TOO_OLD", "domain": "purser",
 	//	 "metadata": {"not_applied": "true"}}
 	ErrorReason_ERROR_REASON_TOKEN_TOO_OLD ErrorReason = 21
-	// Only the node that issued the reservation can extend it.
+	// Only the node that issued the reservation can extend it, and this is another one. owner_state is
+	// LIVE or DEAD; the address is left out if it is not known. Extend there if it lives; else reserve
+	// anew for the rest, and commit this reservation with what was used.
 	//
 	// Sample, with code FAILED_PRECONDITION:
 	//
 	//	{"reason": "EXTEND_ELSEWHERE", "domain": "purser",
-	//	 "metadata": {"address": "10.0.0.7:8443", "not_applied": "true"}}
+	//	 "metadata": {"owner_state": "LIVE", "address": "10.0.0.7:7411",
+	//	              "not_applied": "true"}}
 	ErrorReason_ERROR_REASON_EXTEND_ELSEWHERE ErrorReason = 22
 	// The resource cannot be deleted while another names it.
 	//
@@ -271,12 +274,13 @@ const (
 	//	{"reason": "INVARIANT_VIOLATED", "domain": "purser",
 	//	 "metadata": {"invariant": "I2", "request_id": "9f2c61d4"}}
 	ErrorReason_ERROR_REASON_INVARIANT_VIOLATED ErrorReason = 33
-	// This server does not serve the method or option.
+	// This server does not serve the method or option, or not by the protocol used: Session needs
+	// HTTP/2.
 	//
 	// Sample, with code UNIMPLEMENTED:
 	//
 	//	{"reason": "FEATURE_DISABLED", "domain": "purser",
-	//	 "metadata": {"method": "Extend", "not_applied": "true"}}
+	//	 "metadata": {"method": "Session", "not_applied": "true"}}
 	ErrorReason_ERROR_REASON_FEATURE_DISABLED ErrorReason = 34
 )
 
