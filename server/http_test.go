@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -298,6 +299,51 @@ func TestServerStream(t *testing.T) {
 			for stream.Receive() {
 			}
 			_ = stream.Close()
+		})
+	}
+}
+
+// TestSessionOverHTTP reserves and settles over a session on the HTTP port, in every protocol
+// that streams in both directions; a session whose key is not known is turned away.
+func TestSessionOverHTTP(t *testing.T) {
+	s := newSite(t)
+	s.chat(100)
+	for name, options := range map[string][]connect.ClientOption{
+		"connect": nil, "connect JSON": {connect.WithProtoJSON()}, "grpc-web": {connect.WithGRPCWeb()}, "grpc": {connect.WithGRPC()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := connect.NewClient[purserv1.SessionRequest, purserv1.SessionResponse](s.h2, s.url+sessionPath, options...)
+			stranger := client.CallBidiStream(t.Context())
+			_ = stranger.Send(nil) // the headers
+			if _, err := stranger.Receive(); connect.CodeOf(err) != connect.CodeUnauthenticated {
+				t.Errorf("without a key: %v", err)
+			}
+			stream := client.CallBidiStream(t.Context())
+			stream.RequestHeader().Set("Authorization", "Bearer "+s.secret)
+			do := func(o *purserv1.Operation) *purserv1.OperationResult {
+				if err := stream.Send(&purserv1.SessionRequest{Operations: []*purserv1.Operation{o}}); err != nil {
+					t.Fatal(err)
+				}
+				m, err := stream.Receive()
+				if err != nil || len(m.GetResults()) != 1 || m.GetResults()[0].GetId() != o.GetId() {
+					t.Fatalf("%v, %v", m, err)
+				}
+				return m.GetResults()[0]
+			}
+			held := do(&purserv1.Operation{Id: 1, Call: &purserv1.Operation_CheckAndReserve{CheckAndReserve: ask(1000, 1000)}})
+			token := held.GetCheckAndReserve().GetReservation().GetToken()
+			charged := do(&purserv1.Operation{Id: 2, Call: &purserv1.Operation_Commit{Commit: &purserv1.CommitRequest{
+				Token: token, Usage: []*purserv1.MeterQuantity{{Meter: "input_tokens", Quantity: 500}}}}})
+			if charged.GetCommit().GetChargedMicros() != 500_000 {
+				t.Errorf("reserved %v, committed %v", held, charged)
+			}
+			if err := stream.CloseRequest(); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := stream.Receive(); !errors.Is(err, io.EOF) {
+				t.Errorf("half-closed: %v, %v", m, err)
+			}
+			_ = stream.CloseResponse()
 		})
 	}
 }
