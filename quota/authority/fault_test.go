@@ -2,10 +2,12 @@ package authority_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/storage/faultstore"
@@ -125,6 +127,55 @@ func TestCommitBehindADroppedRelease(t *testing.T) {
 	eventually(t, func() bool { return oldLanesClosed(n, before) })
 	f.Clear()
 	wg.Wait()
+	n.audited()
+}
+
+// TestOrphansAreBounded fences all lanes of a node that cannot begin a new incarnation: commits
+// wait for a lane, within the bound of its queue.
+func TestOrphansAreBounded(t *testing.T) {
+	const bound = 16
+	c := quick()
+	c.SettleQueue, c.SettleTimeout = bound, 100*time.Millisecond
+	var f *faultstore.Store
+	n := open(t, filepath.Join(t.TempDir(), "purser.db"), c, func(s quota.Store) quota.Store {
+		f = faultstore.New(s)
+		return f
+	})
+	n.catalogue()
+	n.account("acme", "", 1e9)
+	var tokens [][]byte
+	for range bound + 1 {
+		tokens = append(tokens, n.granted(chat("acme", 1, 1)).Token)
+	}
+	f.Inject(faultstore.Fault{Op: "Register", Many: -1, Kind: faultstore.FailBefore})
+	var lanes []quota.LaneID
+	must(t, 0, n.store.Audit(t.Context(), func(r quota.AuditReader) error {
+		return r.Lanes(func(l quota.LaneRow) error {
+			lanes = append(lanes, l.Lane)
+			return nil
+		})
+	}))
+	for _, l := range lanes {
+		must(t, 0, n.store.Fence(t.Context(), l))
+	}
+	var wg sync.WaitGroup
+	for _, token := range tokens[:bound] {
+		wg.Go(func() {
+			if _, err := n.Commit(t.Context(), gate(), &quota.Settle{Token: token, Usage: usage(1, 1)}); !errors.Is(err, quota.ReasonOutcomeUnknown) {
+				t.Errorf("without a lane: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	_, err := n.Commit(t.Context(), gate(), &quota.Settle{Token: tokens[bound], Usage: usage(1, 1)})
+	wantReason(t, err, quota.ReasonServerOverloaded)
+	f.Clear()
+	eventually(t, func() bool { return n.Status().Ready })
+	for _, token := range tokens {
+		if r := n.commit(token, 1, 1); !r.Late {
+			t.Errorf("commit afterwards: %+v; want LATE", r)
+		}
+	}
 	n.audited()
 }
 

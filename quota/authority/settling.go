@@ -192,11 +192,23 @@ func (a *Authority) enqueue(s *settling) error {
 func (a *Authority) enqueueForeign(s *settling, r *reply) error {
 	rec := s.rec
 	escrow.Foreign(&s.token, &rec)
-	if a.engine.Load().guest.full() {
+	if a.guestFull() {
 		return overloaded("this node's settle queue is full")
 	}
 	a.toGuest(&escrow.Pending{Record: rec, Reply: r})
 	return nil
+}
+
+// guestFull reports whether the newest guest lane takes no more settlements or, if that is
+// fenced, as many wait for the next one.
+func (a *Authority) guestFull() bool {
+	l := a.engine.Load().guest
+	if !l.closed() {
+		return l.full()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.orphans) >= a.cfg.SettleQueue
 }
 
 // settle turns a hold into a settlement in the lane's queue, under one lock so that
