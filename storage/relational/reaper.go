@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	markDead = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2 AND issue_until < $3`
-	buryLive = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2`
+	selectOverdue = `SELECT id FROM incarnations WHERE state = 1 AND id <> $1 AND issue_until < $2 ORDER BY id`
+	markDead      = `UPDATE incarnations SET state = 2, end_time = $1 WHERE id = $2 AND state = 1 AND issue_until < $3`
+	buryLive      = `UPDATE incarnations SET state = 2, end_time = $1 WHERE state = 1 AND id <> $2`
 	// What a predecessor promised stands in its row (R31): this process may have been started
 	// with a shorter hold.
 	setCloseAfter = `UPDATE incarnations
@@ -33,18 +34,51 @@ FROM allotments a JOIN lanes l ON l.lane_id = a.lane_id JOIN incarnations i ON i
 WHERE a.payer_id = $1 AND a.state = 1 AND i.state <> 1`
 )
 
-// MarkDead see [quota.ReaperStore].
+// MarkDead see [quota.ReaperStore]. It writes by key: a transaction that searched and wrote at
+// once would read the rows that live nodes renew all the time, and PostgreSQL refuse it for
+// that whenever somebody reads meanwhile who is alive.
 func (s *Store) MarkDead(ctx context.Context, self string, skew time.Duration) (int, error) {
+	overdue, err := s.overdue(ctx, self, skew)
+	if err != nil || len(overdue) == 0 {
+		return 0, err
+	}
 	var marked int64
-	err := s.write(ctx, "mark dead", func(tx Tx) error {
+	err = s.write(ctx, "mark dead", func(tx Tx) error {
+		marked = 0
 		now, err := tx.Now(ctx)
 		if err != nil {
 			return err
 		}
-		marked, err = tx.Exec(ctx, markDead, now, self, now-2*int64(skew))
-		return err
+		for _, id := range overdue {
+			n, err := tx.Exec(ctx, markDead, now, id, now-2*int64(skew)) // unless it was renewed since
+			if err != nil {
+				return err
+			}
+			marked += n
+		}
+		return nil
 	})
 	return int(marked), err
+}
+
+// overdue lists incarnations whose lease has run out.
+func (s *Store) overdue(ctx context.Context, self string, skew time.Duration) (ids []string, err error) {
+	err = s.read(ctx, "find overdue leases", func(tx Tx) error {
+		ids = nil
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		return each(ctx, tx, selectOverdue, []any{self, now - 2*int64(skew)}, func(rows Rows) error {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+			return nil
+		})
+	})
+	return ids, err
 }
 
 // BuryPredecessors see [quota.ReaperStore]. What is written stays: a crash loop must not push
