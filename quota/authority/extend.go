@@ -134,6 +134,8 @@ func (a *Authority) raise(ctx context.Context, e *engine, sh *shard, now int64, 
 		return true, nil // what was found before the lock was taken is not so any more
 	case w != nil:
 		return true, a.await(ctx, w, acc)
+	case status == escrow.Overloaded:
+		return false, overloaded("this node keeps as many counters of rate limits as it may; what the reservation holds it still has")
 	case status == escrow.Denied:
 		c.whole.Account, c.whole.Candidates[0] = c.token.Account, c.token.Feature
 		a.denied(ctx, &c.whole, &c.call, d)

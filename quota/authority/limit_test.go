@@ -85,6 +85,33 @@ func TestPermitsReturn(t *testing.T) {
 	n.audited()
 }
 
+// TestExtendCountsWhatItAdds against a rate in tokens; as a request and a stream it counts once.
+func TestExtendCountsWhatItAdds(t *testing.T) {
+	n := world(t)
+	n.catalogue()
+	r := n.limited("acme", authz.Limits{
+		Rates: []authz.Rate{{ID: "tokens", Meter: "output_tokens", Limit: 300, Per: time.Hour},
+			{ID: "calls", Meter: "requests", Limit: 2, Per: time.Hour}},
+		Concurrency: []authz.Concurrency{{ID: "streams", Limit: 1}}})
+	first := n.granted(r)
+	if d := n.extended(totals(first.Token, 250, 250)); d.Partial {
+		t.Fatalf("within the rate: %+v", d)
+	}
+	d := n.extend(totals(first.Token, 301, 301))
+	if d.Allowed || d.Denial.Reason != quota.DeniedRate || !d.Denial.Transient || d.Denial.RetryIn > 12*time.Second ||
+		d.Denial.Level.Limit != "tokens" || d.Denial.Shortfall != 1 {
+		t.Fatalf("one too many: %+v", d)
+	}
+	if d := n.extended(totals(first.Token, 500, 260)); !d.Partial || d.Granted[1].Quantity != 300 {
+		t.Fatalf("as far as it goes: %+v", d)
+	}
+	n.commit(first.Token, 1000, 50)
+	if d := n.reserve(chat("acme", 100, 50)); !d.Allowed { // of 250 unused those of the last extension are back
+		t.Fatalf("after the commit: %+v", d.Denial)
+	}
+	n.audited()
+}
+
 // TestNodesShareLimits: what all nodes let in adds up to the limit.
 func TestNodesShareLimits(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {

@@ -96,6 +96,7 @@ type Result struct {
 	fits    []fit
 	try     []int64
 	limits  []*limiter // of the candidate; nil = nothing was taken of it yet
+	have    []int64    // what an extended reservation has taken of each limit before
 	want    []int64    // what the rates allow of what is wanted
 	allowed []int64
 	next    next
@@ -165,7 +166,7 @@ func (s *Shard) try(now int64, r *Request, index int, quote bool, out *Result) S
 	k := &r.Candidates[index]
 	out.Candidate = index
 	s.measure(now, k, quote, out)
-	if st := s.within(now, k, quote, out); st != Granted {
+	if st := s.within(now, k, nil, quote, out); st != Granted {
 		return st
 	}
 	if !quote && !r.Final && s.lacks(now, k, out) {

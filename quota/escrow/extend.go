@@ -78,10 +78,11 @@ func (s *Shard) Extend(now int64, sequence, nonce uint64, r *Request, out *Resul
 	}
 	out.begin(s.payerOf(r.Payer))
 	out.payer.epochs = r.Epochs
-	// Rates and permits are not asked again: the reservation has what it took of them, and its
-	// settlement tells the rates what was really used (R55).
-	out.Candidate, out.want, out.limits = 0, k.Want, out.limits[:0]
+	out.Candidate = 0
 	s.measureMore(now, h, r, out)
+	if st := s.within(now, k, h.counts(k, r.Asked, out), false, out); st != Granted {
+		return st
+	}
 	if !r.Final && s.lacks(now, k, out) {
 		return Short
 	}
@@ -114,9 +115,11 @@ func (s *Shard) Extended(now int64, r *Request, out *Result) {
 		t.a.held += t.amount
 		check(t.a.balanced(), "I4: an extension was decided on more than is free")
 	}
+	k := &r.Candidates[0]
+	s.takeMore(now, k, h, out)
 	h.slots = append(h.slots[:0], out.next.slots...)
 	h.parts = append(h.parts[:0], out.next.parts...)
-	h.names = s.namesOf(out.payer, r.Candidates[0].Meters[:r.Asked])
+	h.names = s.namesOf(out.payer, k.Meters[:r.Asked])
 	h.granted = append(h.granted[:0], out.Quantity[:r.Asked]...)
 	h.expires, h.generation = out.Token.Expires, out.Token.Generation
 	for i := range out.fits {

@@ -40,6 +40,7 @@ func (p *proc) extend() {
 		}
 		r := request(e.now(), profile, []string{t.Feature}, want, min(low, want), flexible)
 		r.TTL, r.Final, r.Labels = ttl, try == 2, t.Labels
+		w.limit(r)
 		if !e.raise(t, r, []int64{total}) {
 			return
 		}
@@ -67,9 +68,19 @@ func (e *engine) anyHeld() *quotatest.Issued {
 func (e *engine) raise(t *quotatest.Issued, r *Request, asked []int64) (again bool) {
 	w, s := e.p.w, e.shards[ShardOf(t.Sequence)]
 	var out Result
-	switch s.Extend(e.now(), t.Sequence, t.Nonce, r, &out) {
+	now, before := e.now(), w.levels(s, e.now())
+	if w.mutant.wholeAgain {
+		for i := range s.holds[t.Sequence].uses {
+			s.holds[t.Sequence].uses[i].taken = 0
+		}
+	}
+	status := s.Extend(now, t.Sequence, t.Nonce, r, &out)
+	if status == Granted {
+		s.Extended(now, r, &out)
+	}
+	w.extended(s, now, t, r, &out, status, before)
+	switch status {
 	case Granted:
-		s.Extended(e.now(), r, &out)
 		w.db.Oracle.Extend(e.id, &out.Token, asked, out.Quantity[:1])
 		w.checkTotals(&out)
 	case Unchanged:
@@ -80,6 +91,7 @@ func (e *engine) raise(t *quotatest.Issued, r *Request, asked []int64) (again bo
 		w.checkDenial(r, &out)
 	case Outdated, Gone, Ending:
 		w.db.Oracle.Violate("R35: %v is held and could not be extended", t.Key)
+	case Overloaded: // for the counter of a limit that is new
 	case Short:
 		return e.shortOf(s, r, &out)
 	}

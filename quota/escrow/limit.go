@@ -29,8 +29,8 @@ type Limit struct {
 type use struct {
 	l        *limiter
 	position int64 // rates: where its last units end in the bucket
-	taken    int64 // rates: of all units
-	last     int64 // rates: the last units, which may be given back
+	taken    int64 // rates: all units
+	last     int64 // rates: those of the last extension, the only ones that may be given back
 }
 
 // share is what this node may give of a limit of all nodes.
@@ -55,8 +55,9 @@ func (v *verdict) worse(wait int64) bool {
 
 // within asks the candidate's rates and then its concurrency limits. It takes nothing. Granted
 // leaves in out.want what the rates allow of what is wanted. Overloaded says that there is no
-// room for another counter.
-func (s *Shard) within(now int64, k *Candidate, quote bool, out *Result) Status {
+// room for another counter. An extension was let in when it was a request: it has its permits,
+// and rates count what it asks beyond have, if not nil, by limits.
+func (s *Shard) within(now int64, k *Candidate, have []int64, quote bool, out *Result) Status {
 	out.want, out.limits = k.Want, out.limits[:0]
 	if len(k.Limits) == 0 {
 		return Granted
@@ -67,6 +68,10 @@ func (s *Shard) within(now int64, k *Candidate, quote bool, out *Result) Status 
 	var failed verdict
 	for i := range k.Limits {
 		limit := &k.Limits[i]
+		if have != nil && !limit.adds(k.Want, have[i]) {
+			out.limits = append(out.limits, nil)
+			continue
+		}
 		l := s.byLimit[limit.Key]
 		if l == nil {
 			if room--; room < 0 && !quote {
@@ -76,7 +81,7 @@ func (s *Shard) within(now int64, k *Candidate, quote bool, out *Result) Status 
 		out.limits = append(out.limits, l)
 		switch {
 		case limit.Per > 0:
-			s.askRate(now, k, limit, l, out, &failed)
+			s.askRate(now, k, i, have, out, &failed)
 		case failed.limit == nil && l != nil && l.live >= s.share(limit.Limit):
 			failed = verdict{limit: limit, need: 1, wait: l.comesBack()}
 		}
@@ -93,10 +98,12 @@ func (s *Shard) within(now int64, k *Candidate, quote bool, out *Result) Status 
 
 // askRate cuts a flexible meter to what a rate allows now, or notes that not even the minimum
 // passes. On several nodes a request for more than the node's share of the burst passes if
-// nothing else was taken: no node may be too many for a request that fits the whole.
-func (s *Shard) askRate(now int64, k *Candidate, limit *Limit, l *limiter, out *Result, failed *verdict) {
+// nothing else was taken: no node may be too many for a request that fits the whole. An
+// extension that would do with what it has stays as it is.
+func (s *Shard) askRate(now int64, k *Candidate, index int, have []int64, out *Result, failed *verdict) {
 	var b bucket
-	if l != nil {
+	limit := &k.Limits[index]
+	if l := out.limits[index]; l != nil {
 		b = l.bucket.seen(now)
 		if b.limit != s.share(limit.Limit) || b.per != limit.Per { // the plan or the nodes changed: it leaks so from now on
 			b.pace(s.share(limit.Limit), limit.Per)
@@ -108,17 +115,23 @@ func (s *Shard) askRate(now int64, k *Candidate, limit *Limit, l *limiter, out *
 	if k.Flexible[m] {
 		need = k.Min[m]
 	}
+	had := int64(0)
+	if have != nil {
+		had = have[index]
+		need = max(need-had, 0)
+	}
 	room := max(burst-b.level(), 0)
 	if b.level() == 0 && need <= limit.Burst {
 		room = max(room, need)
 	}
-	out.allowed[m] = min(out.allowed[m], room)
+	out.allowed[m] = min(out.allowed[m], had+room)
 	passes := max(burst-need, 0) // the level at which the minimum passes
 	switch {
 	case need > limit.Burst:
 		if failed.worse(0) {
 			*failed = verdict{limit: limit, need: need, room: room}
 		}
+	case have != nil && need == 0:
 	case b.level() > passes:
 		if wait := b.wait(now, passes); failed.worse(wait) {
 			*failed = verdict{limit: limit, need: need, room: room, wait: wait}
@@ -158,6 +171,59 @@ func (s *Shard) takeLimits(now int64, k *Candidate, h *hold, out *Result) {
 			u.last, u.position = u.taken, l.bucket.take(u.taken)
 		}
 		h.uses = append(h.uses, u)
+	}
+}
+
+// counts lists what a reservation has taken of the candidate's limits: of one that is new to
+// it as much as it was granted, which nobody counted there.
+func (h *hold) counts(k *Candidate, asked int, out *Result) []int64 {
+	before := h.before(k, asked, out)
+	out.have = out.have[:0]
+	for i := range k.Limits {
+		limit := &k.Limits[i]
+		had := before[limit.Meter]
+		if u := h.useOf(limit.Key); u != nil {
+			had = u.taken
+		}
+		out.have = append(out.have, had)
+	}
+	return out.have
+}
+
+// useOf is what the reservation has of a limit, nil if nothing.
+func (h *hold) useOf(key LimitKey) *use {
+	for i := range h.uses {
+		if h.uses[i].l.key == key {
+			return &h.uses[i]
+		}
+	}
+	return nil
+}
+
+// adds reports that an extension to the totals q asks more of the limit than was had before.
+// A permit is had already.
+func (l *Limit) adds(q []int64, had int64) bool { return l.Per > 0 && q[l.Meter] > had }
+
+// takeMore counts what was added by an extension that within let in.
+func (s *Shard) takeMore(now int64, k *Candidate, h *hold, out *Result) {
+	for i := range k.Limits {
+		limit, l, had := &k.Limits[i], out.limits[i], out.have[i]
+		if !limit.adds(out.Quantity, had) {
+			continue
+		}
+		if l == nil {
+			l = s.addLimiter(now, limit.Key)
+		}
+		u := h.useOf(limit.Key)
+		if u == nil {
+			l.live++
+			h.uses = append(h.uses, use{l: l})
+			u = &h.uses[len(h.uses)-1]
+		}
+		l.bucket = l.bucket.seen(now)
+		l.bucket.pace(s.share(limit.Limit), limit.Per)
+		u.taken, u.last = out.Quantity[limit.Meter], out.Quantity[limit.Meter]-had
+		u.position = l.bucket.take(u.last)
 	}
 }
 

@@ -38,26 +38,33 @@ func (r *rig) answer(q *Request) string {
 	r.t.Helper()
 	switch r.reserve(q) {
 	case Granted:
-		partial := ""
-		if r.out.Partial {
-			partial = " partial"
-		}
-		return fmt.Sprintf("%s %d%s", r.out.Token.Feature, r.out.Quantity[0], partial)
+		return r.granted(r.out.Token.Feature)
 	case Denied:
-		d := &r.out.Denial
-		kind := "firm"
-		if d.Transient {
-			kind = "in " + d.RetryIn.String()
-		}
-		said := fmt.Sprintf("%v %s %s short %d", d.Reason, d.Level.Limit, kind, d.Shortfall)
-		for _, a := range d.Affordable {
-			said += fmt.Sprintf(" affordable %d", a.Quantity)
-		}
-		return said
+		return r.denied()
 	case Overloaded:
 		return "overloaded"
 	}
 	return "?"
+}
+
+func (r *rig) granted(what string) string {
+	if r.out.Partial {
+		return fmt.Sprintf("%s %d partial", what, r.out.Quantity[0])
+	}
+	return fmt.Sprintf("%s %d", what, r.out.Quantity[0])
+}
+
+func (r *rig) denied() string {
+	d := &r.out.Denial
+	kind := "firm"
+	if d.Transient {
+		kind = "in " + d.RetryIn.String()
+	}
+	said := fmt.Sprintf("%v %s %s short %d", d.Reason, d.Level.Limit, kind, d.Shortfall)
+	for _, a := range d.Affordable {
+		said += fmt.Sprintf(" affordable %d", a.Quantity)
+	}
+	return said
 }
 
 func TestLimits(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"maps"
 
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/label"
+	"github.com/purser-io/purser/quota/quotatest"
 )
 
 // planLimits are the limits of a version of the model's plan: of all features together, of one,
@@ -27,9 +29,12 @@ func planLimits(version int, account, feature, user string) []Limit {
 }
 
 // limit adds the limits of the plan in force to a request. They count for the payer: it is who
-// is subscribed.
+// is subscribed. A reservation that is extended has its label.
 func (w *world) limit(r *Request) {
-	user := []string{"ann", "bob"}[w.pick(2, "user")]
+	if r.Labels == nil {
+		r.Labels = label.Set{{Key: "user", Value: []string{"ann", "bob"}[w.pick(2, "user")]}}
+	}
+	user, _ := r.Labels.Get("user")
 	for i := range r.Candidates {
 		k := &r.Candidates[i]
 		k.Limits = planLimits(w.plan, r.Payer, k.Feature, user)
@@ -60,7 +65,13 @@ type limitCount struct {
 // counted is all that was ever let in under one limit by one shard.
 type counted struct {
 	arrivals []arrival
-	live     map[uint64]int // sequence -> its arrival
+	live     map[uint64]stake // by sequence
+}
+
+// stake is what a live reservation has under a limit.
+type stake struct {
+	uncounted int64 // units granted before it was under the limit
+	arrivals  []int // its own, and of what extensions added
 }
 
 // arrival is some units that count from a time on. limit and per are how they leak from then on.
@@ -72,7 +83,7 @@ type arrival struct {
 func (o limitOracle) of(s *Shard, key LimitKey) *counted {
 	c := o.counts[limitCount{s, key}]
 	if c == nil {
-		c = &counted{live: make(map[uint64]int)}
+		c = &counted{live: make(map[uint64]stake)}
 		o.counts[limitCount{s, key}] = c
 	}
 	return c
@@ -132,14 +143,20 @@ func (w *world) decided(s *Shard, now int64, r *Request, out *Result, status Sta
 func (w *world) checkRetry(s *Shard, now int64, r *Request, wait int64) {
 	first := *r
 	first.Candidates = r.Candidates[:1]
+	w.exactly(now, wait, func(at int64) bool {
+		var out Result
+		s.Quote(at, &first, &out)
+		return out.Denial.Reason == quota.DeniedRate
+	})
+}
+
+// exactly asserts that a rate denies until the wait is over, and not a ns longer.
+func (w *world) exactly(now, wait int64, denies func(at int64) bool) {
 	for _, c := range []struct {
 		at     int64
 		denied bool
 	}{{now + wait - 1, true}, {now + wait, false}} {
-		var out Result
-		out.fits = nil
-		s.Quote(c.at, &first, &out)
-		if denied := out.Denial.Reason == quota.DeniedRate; denied != c.denied {
+		if denied := denies(c.at); denied != c.denied {
 			w.db.Oracle.Violate("R55: told to retry in %d ns, and after %d: denied by the rate is %v", wait, c.at-now, denied)
 		}
 	}
@@ -150,23 +167,72 @@ func (w *world) letIn(s *Shard, now int64, r *Request, out *Result) {
 	k := &r.Candidates[out.Candidate]
 	for i := range k.Limits {
 		l := &k.Limits[i]
-		c := w.limits.of(s, l.Key)
-		share := func(n int64) int64 { return (n + int64(s.live) - 1) / int64(s.live) }
-		a := arrival{at: now, limit: share(l.Limit), per: max(l.Per, 1)}
-		if l.Per == 0 {
-			if int64(len(c.live)) >= share(l.Limit) {
-				w.db.Oracle.Violate("R55: %v let in one more beside %d live", l.Key, len(c.live))
-			}
-			a.limit = 0
-		} else {
-			a.units = out.Quantity[l.Meter]
-			room := max(share(l.Burst)-a.units, 0)
-			if level := c.level(now); a.units > l.Burst || level > float64(room)+1e-6 {
-				w.db.Oracle.Violate("R55: %v let in %d units above a level of %v", l.Key, a.units, level)
-			}
+		if l.Per > 0 {
+			w.count(s, now, l, out.Token.Sequence, stake{}, out.Quantity[l.Meter])
+			continue
 		}
-		c.live[out.Token.Sequence] = len(c.arrivals)
-		c.arrivals = append(c.arrivals, a)
+		c := w.limits.of(s, l.Key)
+		if int64(len(c.live)) >= shareOf(s, l.Limit) {
+			w.db.Oracle.Violate("R55: %v let in one more beside %d live", l.Key, len(c.live))
+		}
+		c.live[out.Token.Sequence] = stake{}
+	}
+}
+
+func shareOf(s *Shard, n int64) int64 { return (n + int64(s.live) - 1) / int64(s.live) }
+
+// count counts units that a rate let in beside what the reservation had of it, and asserts that
+// there was room for them.
+func (w *world) count(s *Shard, now int64, l *Limit, sequence uint64, had stake, units int64) {
+	c := w.limits.of(s, l.Key)
+	room := max(shareOf(s, l.Burst)-units, 0)
+	if level := c.level(now); units > l.Burst || level > float64(room)+1e-6 {
+		w.db.Oracle.Violate("R55: %v let in %d units above a level of %v", l.Key, units, level)
+	}
+	had.arrivals = append(had.arrivals, len(c.arrivals))
+	c.live[sequence] = had
+	c.arrivals = append(c.arrivals, arrival{at: now, units: units, limit: shareOf(s, l.Limit), per: l.Per})
+}
+
+// extended checks one decision about an extension of t against the limits: rates count what it
+// adds, once, and nothing else changes.
+func (w *world) extended(s *Shard, now int64, t *quotatest.Issued, r *Request, out *Result, status Status, before map[LimitKey][2]int64) {
+	want := maps.Clone(before)
+	told := w.limits.told(s, now)
+	if status == Granted {
+		k := &r.Candidates[0]
+		for i := range k.Limits {
+			l := &k.Limits[i]
+			if l.Per == 0 {
+				continue // it has its permit
+			}
+			c, x := w.limits.of(s, l.Key), want[l.Key]
+			had, counted := c.live[t.Sequence]
+			if !counted { // the limit is new to the reservation
+				had.uncounted = []int64{t.Granted[0], 1}[l.Meter]
+			}
+			more := out.Quantity[l.Meter] - had.uncounted
+			for _, i := range had.arrivals {
+				more -= c.arrivals[i].units
+			}
+			if more <= 0 {
+				continue
+			}
+			if x[0] += more; !counted {
+				x[1]++
+			}
+			want[l.Key] = x
+			w.count(s, told, l, t.Sequence, had, more)
+		}
+	}
+	if after := w.levels(s, now); !maps.Equal(want, after) {
+		w.db.Oracle.Violate("R55: extension %d of %d, status %d, changed %v to %v, not %v", t.Generation, t.Sequence, status, before, after, want)
+	}
+	if d := &out.Denial; status == Denied && d.Reason == quota.DeniedRate && d.Transient && len(s.limiters)+len(r.Candidates[0].Limits) <= s.cfg.MaxLimiters {
+		w.exactly(now, int64(d.RetryIn), func(at int64) bool {
+			var out Result
+			return s.Extend(at, t.Sequence, t.Nonce, r, &out) == Denied && out.Denial.Reason == quota.DeniedRate
+		})
 	}
 }
 
@@ -175,22 +241,24 @@ func (w *world) letIn(s *Shard, now int64, r *Request, out *Result) {
 func (w *world) left(s *Shard, now int64, sequence uint64, used func(meter string) int64) {
 	now = w.limits.told(s, now)
 	for at, c := range w.limits.counts {
-		i, ok := c.live[sequence]
+		had, ok := c.live[sequence]
 		if at.shard != s || !ok {
 			continue
 		}
 		delete(c.live, sequence)
-		a := &c.arrivals[i]
-		if used == nil || a.limit == 0 {
+		if used == nil || at.key.Meter == "" {
 			continue
 		}
-		n := used(at.key.Meter)
-		if n > a.units { // counts from now on
-			last := c.arrivals[len(c.arrivals)-1]
-			c.arrivals = append(c.arrivals, arrival{at: now, units: n - a.units, limit: last.limit, per: last.per})
-			n = c.arrivals[i].units
+		rest := max(used(at.key.Meter)-had.uncounted, 0)
+		for _, i := range had.arrivals { // what was not used are the last units
+			a := &c.arrivals[i]
+			a.units = min(a.units, rest)
+			rest -= a.units
 		}
-		c.arrivals[i].units = n
+		if rest > 0 { // counts from now on
+			last := c.arrivals[len(c.arrivals)-1]
+			c.arrivals = append(c.arrivals, arrival{at: now, units: rest, limit: last.limit, per: last.per})
+		}
 	}
 }
 

@@ -108,6 +108,7 @@ func TestMutants(t *testing.T) {
 		{"R55 permits return twice", mutant{permitsTwice: true}, "R55", 50},
 		{"R55 permits are kept", mutant{permitsKept: true}, "R55", 500},
 		{"R55 what leaked is given back", mutant{unusedFirst: true}, "R55", 5000},
+		{"R55 an extension counts whole again", mutant{wholeAgain: true}, "R55", 500},
 		{"R49 drained without a promise", mutant{ownPromise: true}, "I7", 2000},
 		{"R35 totals taken for increments", mutant{increments: true}, "R35", 20},
 		{"R34 newest window charged first", mutant{newestFirst: true}, "R34", 2000},

@@ -34,6 +34,7 @@ type mutant struct {
 	denialTakes      bool // a denied request counts against its rates (R55)
 	permitsTwice     bool // permits return when a settlement is queued, and others' with them
 	permitsKept      bool // permits do not return when another node settled
+	wholeAgain       bool // an extension counts against rates as if nothing had been taken
 	unusedFirst      bool // what was not used is taken out of the bucket as if nothing had leaked
 	ownPromise       bool // a drained node promises nothing to its live tokens (R49)
 	increments       bool // an extension's totals are taken for increments (R35)

@@ -93,6 +93,40 @@ func extendDenied(c *conversation) {
 	c.balance(asGate, "acme")
 }
 
+// extendWithinLimits: the rates are so slow that nothing comes back while the test runs.
+func extendWithinLimits(c *conversation) {
+	c.shop()
+	limits := withoutFallback(plan(2))
+	limits.Rates = []*purserv1.RateLimit{rate("calls", "requests", 2, time.Hour)}
+	limits.Concurrency = []*purserv1.ConcurrencyLimit{{Id: "streams", Limit: 1}}
+	limits.Entitlements[0].Rates = []*purserv1.RateLimit{rate("tokens", "output_tokens", 3000, time.Hour)}
+	must(c.world, asAdmin, c.catalog.PublishPlanVersion, limits)
+	c.account("acme", "", 100*credit)
+	ask := func(r *purserv1.CheckAndReserveRequest) { call(c, asGate, c.authority.CheckAndReserve, r) }
+	only := func(out int64) *purserv1.CheckAndReserveRequest {
+		r := holdFor(work("acme", "large", out), 20*time.Second)
+		r.Candidates = []string{"large"}
+		return r
+	}
+	token := c.reserve(only(1000))
+	c.say("what is added counts against the rate; the reservation is one request and one stream still")
+	token = c.extend(totals(token, 2000))
+	c.extend(totals(token, 2000))
+	ask(only(0))
+	c.say("RATE: 500 too much, and more than it ever allows; nothing is taken, the reservation is as it was")
+	call(c, asGate, c.authority.Extend, totals(token, 3500))
+	call(c, asGate, c.authority.Extend, totals(token, 5001))
+	c.extend(totals(token, 2000))
+	c.say("as far as the rate goes, if less will do")
+	some := totals(token, 3500)
+	some.Estimates[0].MinQuantity = proto.Int64(2001)
+	token = c.extend(some)
+	c.say("the commit says what was really used; the rest comes back")
+	c.commit(token, 1000, 2500)
+	ask(only(501))
+	c.reserve(only(500))
+}
+
 func extendEnded(c *conversation) {
 	c.shop()
 	c.account("acme", "", 100*credit)

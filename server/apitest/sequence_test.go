@@ -43,6 +43,7 @@ func sequences() []sequence {
 		{"extend", extendInTotals},
 		{"extend_denied", extendDenied},
 		{"extend_ended", extendEnded},
+		{"extend_within_limits", extendWithinLimits},
 		{"partial_and_fallback", partialAndFallback},
 		{"denials", denials},
 		{"rates_and_concurrency", ratesAndConcurrency},
