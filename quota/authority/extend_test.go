@@ -235,7 +235,7 @@ func TestExtendAfterTheEnd(t *testing.T) {
 // which that is, or that it is gone.
 func TestExtendElsewhere(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
-		c := quick()
+		c := shared()
 		c.MaxHold = 30 * time.Second // what is held outlives the node
 		a, b := pairOf(t, url, c)
 		d := a.granted(chat("acme", 1000, 1000))
