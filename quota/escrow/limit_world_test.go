@@ -120,6 +120,7 @@ func (w *world) levels(s *Shard, now int64) map[LimitKey][2]int64 {
 // decided checks one decision against the limits.
 func (w *world) decided(s *Shard, now int64, r *Request, out *Result, status Status, before map[LimitKey][2]int64) {
 	told := w.limits.told(s, now)
+	defer w.paced(s, told, r)
 	if status == Granted {
 		w.letIn(s, told, r, out)
 		return
@@ -136,6 +137,27 @@ func (w *world) decided(s *Shard, now int64, r *Request, out *Result, status Sta
 	}
 	if d := &out.Denial; status == Denied && d.Reason == quota.DeniedRate && d.Transient {
 		w.checkRetry(s, now, r, int64(d.RetryIn))
+	}
+}
+
+// paced notes which buckets leak at another pace from now on, because a request asked them: granted or
+// not, it brings the plan and the share in force.
+func (w *world) paced(s *Shard, now int64, r *Request) {
+	for i := range r.Candidates {
+		for _, limit := range r.Candidates[i].Limits {
+			l := s.byLimit[limit.Key]
+			if l == nil || limit.Per == 0 {
+				continue
+			}
+			c := w.limits.of(s, limit.Key)
+			if n := len(c.arrivals); n == 0 || c.arrivals[n-1].limit == l.bucket.limit && c.arrivals[n-1].per == l.bucket.per {
+				continue
+			}
+			if l.bucket.limit != shareOf(s, limit.Limit) || l.bucket.per != limit.Per {
+				w.db.Oracle.Violate("R55: %v leaks %d in %d ns, which is not what the plan says", limit.Key, l.bucket.limit, l.bucket.per)
+			}
+			c.arrivals = append(c.arrivals, arrival{at: now, limit: l.bucket.limit, per: l.bucket.per})
+		}
 	}
 }
 
@@ -199,6 +221,7 @@ func (w *world) count(s *Shard, now int64, l *Limit, sequence uint64, had stake,
 func (w *world) extended(s *Shard, now int64, t *quotatest.Issued, r *Request, out *Result, status Status, before map[LimitKey][2]int64) {
 	want := maps.Clone(before)
 	told := w.limits.told(s, now)
+	defer w.paced(s, told, r)
 	if status == Granted {
 		k := &r.Candidates[0]
 		for i := range k.Limits {

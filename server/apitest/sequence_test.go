@@ -28,6 +28,10 @@ type sequence struct {
 	run  func(*conversation)
 }
 
+// streamed is the sequence of the one method that is a stream in both directions: gRPC only, by
+// contract. Over JSON it is refused, which a test of HTTP shows.
+const streamed = "session"
+
 func sequences() []sequence {
 	return []sequence{
 		{"features", features},
@@ -56,7 +60,7 @@ func sequences() []sequence {
 		{"void_grant", voidGrant},
 		{"check_and_balance", checkAndBalance},
 		{"usage", usageAndRollups},
-		{"session", sessionOfAllOperations},
+		{streamed, sessionOfAllOperations},
 	}
 }
 
@@ -69,6 +73,9 @@ func TestSequences(t *testing.T) {
 	for _, b := range all {
 		t.Run(b.name, func(t *testing.T) {
 			for _, s := range sequences() {
+				if b.json && s.name == streamed {
+					continue
+				}
 				t.Run(s.name, func(t *testing.T) {
 					c := &conversation{world: newWorld(t, b), render: newRenderer()}
 					s.run(c)
