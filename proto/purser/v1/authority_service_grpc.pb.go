@@ -59,7 +59,8 @@ type AuthorityServiceClient interface {
 	// and grouping. Half-closing has everything answered before the stream ends with OK. A stream
 	// that breaks leaves its unanswered operations unknown: send them again with the same token or
 	// key, on any node. At most 1024 operations may be unanswered; the server reads no more
-	// meanwhile. gRPC only.
+	// meanwhile. The server sends its headers before it takes anything: a stream that ends without
+	// them has begun nothing. Needs HTTP/2.
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SessionRequest, SessionResponse], error)
 }
 
@@ -175,7 +176,8 @@ type AuthorityServiceServer interface {
 	// and grouping. Half-closing has everything answered before the stream ends with OK. A stream
 	// that breaks leaves its unanswered operations unknown: send them again with the same token or
 	// key, on any node. At most 1024 operations may be unanswered; the server reads no more
-	// meanwhile. gRPC only.
+	// meanwhile. The server sends its headers before it takes anything: a stream that ends without
+	// them has begun nothing. Needs HTTP/2.
 	Session(grpc.BidiStreamingServer[SessionRequest, SessionResponse]) error
 	mustEmbedUnimplementedAuthorityServiceServer()
 }
