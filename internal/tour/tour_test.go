@@ -106,7 +106,8 @@ func TestTour(t *testing.T) {
 	// The tour names the default ports, which a node of the developer's may have.
 	grpc, ops, http := freePort(t), freePort(t), freePort(t)
 	ports := strings.NewReplacer("7411", grpc, "7412", ops, "7413", http)
-	script := "set -euo pipefail\n"
+	// A tour that fails on its way must not leave its node behind.
+	script := "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
 	for i, b := range blocks {
 		switch b.language {
 		case "sh":
