@@ -211,7 +211,9 @@ type benchHostCmd struct {
 
 const (
 	benchIdle  = time.Hour // longer than a benchmark
-	benchHolds = 4_000_000 // shards have equal parts of it, and are not filled equally
+	benchHolds = 4_000_000
+	// As many as are in flight: with the whole load on one account all may wait for one draw.
+	benchWaiters = 1 << 16
 )
 
 // Run serves until its input ends.
@@ -252,6 +254,7 @@ func (b *benchHostCmd) serve(e *env, store openedStore, counted countedStore) er
 	settings.Embedded, settings.Lanes = store.Embedded(), defaultLanes(store.Embedded())
 	settings.IdleReturn, settings.DrainFor = benchIdle, 0
 	settings.MaxReservations, settings.MaxPerPrincipal = benchHolds, benchHolds
+	settings.MaxWaiters = benchWaiters
 	n, err := newNode(e.ctx, nodeConfig{authority: settings, listen: "127.0.0.1:0"}, counted, e.clock, e.log)
 	if err != nil {
 		return errors.Join(err, books.Close())
