@@ -172,32 +172,6 @@ func (a *Authority) unknownOutcome(ctx context.Context) error {
 		Message: why + "; the settlement may still land: send the same request again, here or to another node"}
 }
 
-// foreignSlots splits a charge over the parts in the token; what they do not cover is
-// uncovered: the settler has no allotments in the owner's lane (R25, R27).
-func foreignSlots(t *token.Token, charge []int64) (held int64, slots []quota.Slot) {
-	slots = make([]quota.Slot, len(t.Slots))
-	for i := range t.Slots {
-		from, to := &t.Slots[i], &slots[i]
-		to.Kind, to.Unit, to.Pot, to.Charge = quota.PotKind(from.Kind), from.Unit, from.PotID, charge[i]
-		if len(from.Parts) > 0 {
-			to.Anchor = quota.AllotmentNo(from.Parts[0].Allotment)
-		}
-		rest := charge[i]
-		for _, part := range from.Parts {
-			if from.Kind == uint8(quota.PotWallet) {
-				held += part.Amount
-			}
-			used := min(rest, part.Amount)
-			rest -= used
-			if used > 0 {
-				to.Parts = append(to.Parts, token.Part{Allotment: part.Allotment, Amount: used})
-			}
-		}
-		to.Uncovered = rest
-	}
-	return held, slots
-}
-
 // conclude turns a fate into the answer of one call. again asks for the guest lane.
 func conclude(rec *quota.Record, p *escrow.Pending, mine bool) (r quota.Receipt, again bool, err error) {
 	e := &p.Fate.Entry

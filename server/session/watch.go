@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 )
 
@@ -46,7 +45,7 @@ func (s *Server) checkKeys(ctx context.Context, streams []*stream) {
 		end, known := ended[id]
 		if !known {
 			k, err := s.Keys.FindKey(ctx, id)
-			end = errors.Is(err, quota.ReasonKeyNotFound) || err == nil && !usable(&k, now)
+			end = errors.Is(err, quota.ReasonKeyNotFound) || err == nil && !k.Usable(now)
 			ended[id] = end
 		}
 		if end {
@@ -55,5 +54,3 @@ func (s *Server) checkKeys(ctx context.Context, streams []*stream) {
 		}
 	}
 }
-
-func usable(k *authz.Key, now int64) bool { return k.RevokeTime == 0 && now < k.ExpireTime }
