@@ -1,7 +1,6 @@
 package authority_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -226,9 +225,12 @@ func TestExtendAfterTheEnd(t *testing.T) {
 	odd := totals(d.Token, 1, 1)
 	odd.Estimates[0].Meter = "inches"
 	wantReason(t, n.Extend(t.Context(), gate(), odd, &quota.Decision{}), quota.ReasonUnitUnknown)
-	go func() { _ = n.Drain(context.WithoutCancel(t.Context())) }()
+	drained := make(chan error, 1)
+	go func() { drained <- n.Drain(t.Context()) }()
 	eventually(t, func() bool { return !n.Status().Ready })
 	n.refused(d.Token, quota.ReasonShuttingDown)
+	n.commit(d.Token, 1000, 500)
+	must(t, 0, <-drained)
 }
 
 // TestExtendElsewhere: only the node that issued a reservation extends it; any other says
