@@ -161,8 +161,12 @@ func (w *world) paced(s *Shard, now int64, r *Request) {
 	}
 }
 
-// checkRetry asserts that retry_after of a rate is exact.
+// checkRetry asserts that retry_after of a rate is exact. It asks at a later time, and where
+// counters are short that would forget those that are at rest by then.
 func (w *world) checkRetry(s *Shard, now int64, r *Request, wait int64) {
+	if len(s.limiters)+len(r.Candidates[0].Limits) > s.cfg.MaxLimiters {
+		return
+	}
 	first := *r
 	first.Candidates = r.Candidates[:1]
 	w.exactly(now, wait, func(at int64) bool {
