@@ -57,13 +57,15 @@ func SchemaState(ctx context.Context, url string) (State, error) {
 	return v.state(latestVersion()), nil
 }
 
-// plainConn opens one connection outside any pool.
+// plainConn opens one connection outside any pool. Its statements have no limit on the server,
+// whatever the URL says: an index of a large table takes as long as it takes.
 func plainConn(ctx context.Context, url string) (*pgx.Conn, dialect, error) {
 	o := Options{URL: url}
 	config, err := o.poolConfig()
 	if err != nil {
 		return nil, dialect{}, err
 	}
+	config.ConnConfig.RuntimeParams["statement_timeout"] = "0"
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		return nil, dialect{}, unavailable(err)

@@ -109,6 +109,14 @@ func TestSessionsHaveTimeouts(t *testing.T) {
 	}
 }
 
+// Migrations are not under the limit of statements: a table may be large.
+func TestMigrationsHaveNoTimeout(t *testing.T) {
+	url := with(testdb.PostgreSQL(t), "statement_timeout=1") // an instant: no table is made in it
+	if err := Migrate(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A statement over its time is a definite failure inside a transaction.
 func TestStatementTimeout(t *testing.T) {
 	s := open(t, Options{URL: with(testdb.PostgreSQL(t), "statement_timeout=50")})
