@@ -71,22 +71,34 @@ type Drawn struct {
 	Debt       int64       // wallet: while > 0 nothing is drawn (R50)
 }
 
+// DrawResult answers one draw.
+type DrawResult struct {
+	Drawn []Drawn // by want
+	// Err says why nothing was drawn: FENCED if the incarnation may not issue any more or the
+	// lane is not open; POLICY_CHANGED if an account's epoch moved on or it is not active.
+	Err error
+}
+
 // DrawStore is what the escrow shell needs from storage to fill and empty its allotments.
 type DrawStore interface {
-	// Draw serves all wants in one serializable transaction, locking accounts, then pots in
-	// id order. If any of the allotment numbers exists already, an earlier sending landed: all
-	// are answered as they stand, whatever changed since, so an ambiguous Draw is repaired by
-	// sending it again (R11). A want gets what DrawLimit allows, which may be nothing; that is
-	// no error.
+	// Draw serves draws, of any payers and lanes, in one serializable transaction: one round
+	// to the database for all that waits for it. Pots are locked by payer, then id. It answers
+	// them in their order, and each for itself: one that is refused takes nothing and leaves
+	// the others as they are.
 	//
-	// Reasons: FENCED if the incarnation may not issue any more or the lane is not open;
-	// POLICY_CHANGED if an account's epoch moved on or it is not active; OUTCOME_UNKNOWN if
-	// the commit may have happened; STORE_UNAVAILABLE if it did not.
-	Draw(ctx context.Context, d Draw) ([]Drawn, error)
+	// If any of the allotment numbers of a draw exists already, an earlier sending of it landed:
+	// it is answered as that stands, whatever changed since, so an ambiguous Draw is repaired
+	// by sending it again (R11), in the same company or another. A want gets what DrawLimit
+	// allows, which may be nothing; that is no error.
+	//
+	// Reasons, of none of which anything was drawn but for the first: OUTCOME_UNKNOWN if the
+	// commit may have happened; CONTENTION, which fewer draws at once may escape;
+	// STORE_UNAVAILABLE, STORE_FULL.
+	Draw(ctx context.Context, draws []Draw) ([]DrawResult, error)
 
 	// Return gives amounts of live allotments back to their pots, in one serializable
 	// transaction in number order. Each shrink is applied once, by its sequence (R19).
-	// Reasons as for Draw, without POLICY_CHANGED.
+	// Reasons as for Draw, and FENCED if the lane's incarnation may not issue any more.
 	Return(ctx context.Context, lane LaneID, shrinks []Shrink) error
 }
 

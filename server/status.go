@@ -43,7 +43,7 @@ func (c *statusCollector) health(add addGauge) {
 	add("purser_revision", "Revision of the policy that this node has taken in.", func(s *authority.Status) float64 { return float64(s.Revision) })
 	add("purser_lanes", "Lanes of the incarnation.", func(s *authority.Status) float64 { return float64(len(s.Lanes)) })
 	add("purser_settle_queue_limit", "Most settlements that may wait in one lane.", func(s *authority.Status) float64 { return float64(s.SettleQueue) })
-	add("purser_draws_queued", "Draws that wait for a worker.", func(s *authority.Status) float64 { return float64(s.DrawsQueued) })
+	add("purser_draws_queued", "Draws that wait for their turn.", func(s *authority.Status) float64 { return float64(s.DrawsQueued) })
 	add("purser_draw_waiters", "Requests that wait for a draw.", func(s *authority.Status) float64 { return float64(s.DrawsWaiting) })
 	add("purser_projection_lag_seconds", "For how long the oldest durable settlement has waited for the projector.",
 		func(s *authority.Status) float64 { return s.ProjectionLag.Seconds() })

@@ -51,7 +51,7 @@ type Authority struct {
 
 	group     *errgroup.Group // of Run
 	groupCtx  context.Context
-	draws     chan *draw
+	draws     []chan *draw  // by lane of an engine
 	replace   chan struct{} // the engine was lost
 	projector chan struct{}
 	pollNow   chan struct{}
@@ -66,7 +66,10 @@ func New(c Config, d Deps) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{live: make(map[string]*atomic.Int64), room: escrow.NewRoom(c.MaxReservations), cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
-		draws: make(chan *draw, drawQueue), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1), pollNow: make(chan struct{}, 1)}
+		draws: make([]chan *draw, c.Lanes), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1), pollNow: make(chan struct{}, 1)}
+	for i := range a.draws {
+		a.draws[i] = make(chan *draw, drawQueue)
+	}
 	if a.metrics == nil {
 		a.metrics = noMetrics{}
 	}
@@ -121,8 +124,8 @@ func (a *Authority) Run(ctx context.Context) error {
 	a.group, a.groupCtx = group, ctx
 	a.launch(a.engine.Load())
 	a.mu.Unlock()
-	for range drawWorkers {
-		group.Go(func() error { return a.drawLoop(ctx) })
+	for _, queue := range a.draws {
+		group.Go(func() error { return a.drawLoop(ctx, queue) })
 	}
 	group.Go(func() error { return a.leaseLoop(ctx) })
 	group.Go(func() error { return a.pollLoop(ctx) })
@@ -149,14 +152,12 @@ func (a *Authority) launch(e *engine) {
 
 // failDraws wakes who waits for draws that nobody will make any more.
 func (a *Authority) failDraws() {
-	for {
-		select {
-		case w := <-a.draws:
+	for _, queue := range a.draws {
+		for len(queue) > 0 {
+			w := <-queue // nobody else takes from it now
 			w.shard.mu.Lock()
 			a.endDraw(w, nil, &quota.Error{Reason: quota.ReasonShuttingDown, NotApplied: true, Message: "this node has stopped; use another"})
 			w.shard.mu.Unlock()
-		default:
-			return
 		}
 	}
 }

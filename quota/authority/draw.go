@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	drawWorkers  = 8    // transactions at once; more only contend
-	drawQueue    = 4096 // draws waiting for a worker
+	drawQueue    = 4096 // draws waiting for their lane's turn
+	drawBatch    = 64   // draws in one transaction
 	storeTimeout = 5 * time.Second
 	backoffFirst = 5 * time.Millisecond
 	backoffMost  = 500 * time.Millisecond
@@ -126,50 +126,96 @@ func (a *Authority) drawAhead(sh *shard, e *engine, now int64, span trace.SpanCo
 	}
 }
 
-// submit hands a draw to the workers; false if their queue is full.
+// submit queues a draw with those of its lane; false if the queue is full.
 func (a *Authority) submit(w *draw) bool {
 	select {
-	case a.draws <- w:
+	case a.draws[w.shard.lane.index] <- w:
 		return true
 	default:
 		return false
 	}
 }
 
-// drawLoop is one draw worker.
-func (a *Authority) drawLoop(ctx context.Context) error {
+// drawLoop makes the draws of a lane: one transaction at a time, with all draws that came
+// meanwhile. Two at once would meet in the lane's allotment numbers, which are neighbours.
+func (a *Authority) drawLoop(ctx context.Context, queue <-chan *draw) error {
+	var batch []*draw
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case w := <-a.draws:
-			a.draw(ctx, w)
+		case w := <-queue:
+			batch = append(batch[:0], w)
 		}
+		for more := true; more && len(batch) < drawBatch; {
+			select {
+			case w := <-queue:
+				batch = append(batch, w)
+			default:
+				more = false
+			}
+		}
+		a.draw(ctx, batch)
 	}
 }
 
-// draw sends a draw until its outcome is known (R11) and tells the shard and who waits.
-func (a *Authority) draw(ctx context.Context, w *draw) {
+// draw sends draws until their outcome is known (R11) and tells the shards and who waits. A
+// batch that loses against others is halved, so that the one they fight over holds up only
+// itself.
+func (a *Authority) draw(ctx context.Context, batch []*draw) {
 	start := a.deps.Clock.Now()
-	var drawn []quota.Drawn
-	err := a.uncontended(ctx, func(ctx context.Context) (err error) {
-		drawn, err = a.deps.Store.Draw(ctx, w.Draw.Draw)
-		w.Again = w.Again || errors.Is(err, quota.ReasonOutcomeUnknown)
-		return err
-	})
-	took := a.deps.Clock.Now().Sub(start)
-	if errors.Is(err, quota.ReasonFenced) {
-		a.lost(w.engine)
+	results, err := a.sendDraws(ctx, batch)
+	if half := len(batch) / 2; half > 0 && errors.Is(err, quota.ReasonContention) {
+		a.draw(ctx, batch[:half])
+		a.draw(ctx, batch[half:])
+		return
 	}
-	w.shard.mu.Lock()
-	a.endDraw(w, drawn, err)
-	spans := w.spans // nobody joins a draw that has ended
-	w.shard.mu.Unlock()
-	drew := Drew{Pots: len(w.Wants), Micros: fromGrants(w.Wants, drawn), Took: took, Failed: err != nil}
+	drew := Drew{Took: a.deps.Clock.Now().Sub(start), Failed: err != nil}
+	var spans []trace.SpanContext
+	for i, w := range batch {
+		r := quota.DrawResult{Err: err}
+		if err == nil {
+			r = results[i]
+		}
+		if errors.Is(r.Err, quota.ReasonFenced) {
+			a.lost(w.engine)
+		}
+		w.shard.mu.Lock()
+		a.endDraw(w, r.Drawn, r.Err)
+		spans = append(spans, w.spans...) // nobody joins a draw that has ended
+		w.shard.mu.Unlock()
+		drew.Pots += len(w.Wants)
+		drew.Micros += fromGrants(w.Wants, r.Drawn)
+		drew.Failed = drew.Failed || r.Err != nil
+	}
 	a.metrics.Drew(drew, firstOf(spans))
 	if len(spans) > 0 {
-		a.shared(spanDraw, start, took, spans, err, attrPots.Int(drew.Pots), attrDrawn.Int64(drew.Micros))
+		a.shared(spanDraw, start, drew.Took, spans, err, attrPots.Int(drew.Pots), attrDrawn.Int64(drew.Micros))
 	}
+}
+
+// sendDraws sends a batch until it is known what became of it. One draw alone does not give
+// up at the first CONTENTION.
+func (a *Authority) sendDraws(ctx context.Context, batch []*draw) (results []quota.DrawResult, err error) {
+	draws := make([]quota.Draw, len(batch))
+	send := func(ctx context.Context) (err error) {
+		for i, w := range batch {
+			draws[i] = w.Draw.Draw
+		}
+		results, err = a.deps.Store.Draw(ctx, draws)
+		if errors.Is(err, quota.ReasonOutcomeUnknown) {
+			for _, w := range batch {
+				w.Again = true
+			}
+		}
+		return err
+	}
+	if len(batch) == 1 {
+		err = a.uncontended(ctx, send)
+	} else {
+		err = a.untilKnown(ctx, send)
+	}
+	return results, err
 }
 
 // fromGrants sums what a draw took from grants, in micros.

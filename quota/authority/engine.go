@@ -41,6 +41,7 @@ type shard struct {
 
 // lane is a lock around a journal, with the flusher's bell.
 type lane struct {
+	index   int // among the engine's own lanes
 	mu      sync.Mutex
 	journal *escrow.Journal
 	guest   bool
@@ -127,7 +128,7 @@ func (a *Authority) newEngine() (*engine, error) {
 			e.guest = l
 			break
 		}
-		e.byLane[l.journal.Lane()] = i
+		e.byLane[l.journal.Lane()], l.index = i, i
 		e.lanes = append(e.lanes, l)
 	}
 	for i := range a.cfg.Shards {

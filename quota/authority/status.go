@@ -31,7 +31,7 @@ type Status struct {
 	LaneQueues   []int // of them, in each of Lanes
 	GuestQueue   int   // of them, in the guest lane
 	FormerQueue  int   // of them, in lanes of former incarnations
-	DrawsQueued  int   // draws waiting for a worker
+	DrawsQueued  int   // draws waiting for their lane's turn
 	DrawsWaiting int   // requests waiting for draws
 	// ProjectionLag is for how long the oldest durable settlement that this node should have
 	// projected has waited.
@@ -50,7 +50,7 @@ func (a *Authority) Status() Status {
 	lease := e.lease.Load()
 	s := Status{Ready: true, Incarnation: e.id, Lanes: e.laneIDs(), Former: len(*a.former.Load()),
 		LeaseUntil: time.Unix(0, lease.IssueUntil()), LeaseLeft: time.Duration(lease.Left(a.instant())),
-		Revision: a.polls.applied(), Accounts: a.accounts.size(), DrawsQueued: len(a.draws),
+		Revision: a.polls.applied(), Accounts: a.accounts.size(), DrawsQueued: a.drawsQueued(),
 		MaxReservations: a.cfg.MaxReservations, SettleQueue: a.cfg.SettleQueue}
 	if err := a.Ready(); err != nil {
 		s.Ready, s.Reason = false, err.Error()
@@ -96,4 +96,11 @@ func (s *Status) addLane(l *lane, current bool) {
 	default:
 		s.LaneQueues = append(s.LaneQueues, n)
 	}
+}
+
+func (a *Authority) drawsQueued() (n int) {
+	for _, queue := range a.draws {
+		n += len(queue)
+	}
+	return n
 }

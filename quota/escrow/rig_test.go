@@ -90,11 +90,11 @@ func (r *rig) grant(q *Request) uint64 {
 
 func (r *rig) draw(d *Draw) {
 	r.t.Helper()
-	drawn, err := r.db.Draw(context.Background(), d.Draw)
-	if err != nil {
-		r.t.Fatalf("draw: %v", err)
+	results, err := r.db.Draw(context.Background(), []quota.Draw{d.Draw})
+	if err != nil || results[0].Err != nil {
+		r.t.Fatalf("draw: %v, %v", results, err)
 	}
-	r.s.EndDraw(r.db.Now, d, drawn)
+	r.s.EndDraw(r.db.Now, d, results[0].Drawn)
 }
 
 // settle begins a settlement; charge is what the usage costs of each slot's unit, nil for a

@@ -313,10 +313,13 @@ func (e *engine) tick() {
 
 // sendDraw sends a draw; it stays in flight while its outcome is unknown (R11).
 func (e *engine) sendDraw(f *flight) (again bool) {
-	drawn, err := e.p.w.db.Draw(context.Background(), f.draw.Draw)
+	results, err := e.p.w.db.Draw(context.Background(), []quota.Draw{f.draw.Draw})
+	if err == nil {
+		err = results[0].Err
+	}
 	switch {
 	case err == nil:
-		f.shard.EndDraw(e.now(), f.draw, drawn)
+		f.shard.EndDraw(e.now(), f.draw, results[0].Drawn)
 	case unknown(err) && !e.p.w.mutant.drawGivenUp:
 		f.unknown = true
 		return true

@@ -8,16 +8,22 @@ import (
 )
 
 // Draw implements quota.DrawStore.
-func (db *DB) Draw(_ context.Context, d quota.Draw) (drawn []quota.Drawn, err error) {
-	d.Epochs, d.Wants = slices.Clone(d.Epochs), slices.Clone(d.Wants)
-	err = db.do(OpDraw, func() (err error) {
-		drawn, err = db.draw(&d)
-		return err
+func (db *DB) Draw(_ context.Context, draws []quota.Draw) (results []quota.DrawResult, err error) {
+	draws = slices.Clone(draws)
+	for i := range draws {
+		draws[i].Epochs, draws[i].Wants = slices.Clone(draws[i].Epochs), slices.Clone(draws[i].Wants)
+	}
+	err = db.do(OpDraw, func() error {
+		results = make([]quota.DrawResult, len(draws))
+		for i := range draws {
+			results[i].Drawn, results[i].Err = db.draw(&draws[i])
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return drawn, nil
+	return results, nil
 }
 
 func (db *DB) draw(d *quota.Draw) ([]quota.Drawn, error) {

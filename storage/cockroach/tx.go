@@ -56,6 +56,54 @@ func (t *transaction) Query(ctx context.Context, sql string, args ...any) (relat
 	return &resultSet{Rows: rows, fail: t.fail, cancel: cancel}, nil
 }
 
+// Queries see [relational.Tx].
+func (t *transaction) Queries(ctx context.Context, queries []relational.Query, scan func(int, relational.Rows) error) error {
+	for first := 0; first < len(queries); first += bulkRows {
+		part := queries[first:min(first+bulkRows, len(queries))]
+		if err := t.queries(ctx, part, func(i int, rows relational.Rows) error { return scan(first+i, rows) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queries sends what goes in one round trip.
+func (t *transaction) queries(ctx context.Context, queries []relational.Query, scan func(int, relational.Rows) error) error {
+	ctx, cancel := context.WithTimeout(ctx, t.limit)
+	defer cancel()
+	var b pgx.Batch
+	for i := range queries {
+		b.Queue(queries[i].SQL, queries[i].Args...)
+	}
+	results := t.tx.SendBatch(ctx, &b)
+	for i := range queries {
+		if err := t.result(results, func(rows relational.Rows) error { return scan(i, rows) }); err != nil {
+			_ = results.Close() // which says the same again
+			return err
+		}
+	}
+	if err := results.Close(); err != nil {
+		return t.fail(err)
+	}
+	return nil
+}
+
+// result reads the next query's rows.
+func (t *transaction) result(results pgx.BatchResults, scan func(relational.Rows) error) error {
+	rows, err := results.Query()
+	if err != nil {
+		return t.fail(err)
+	}
+	set := &resultSet{Rows: rows, fail: t.fail, cancel: func() {}}
+	defer set.Close()
+	for set.Next() {
+		if err := scan(set); err != nil {
+			return err
+		}
+	}
+	return set.Err()
+}
+
 // Bulk see [relational.Tx].
 func (t *transaction) Bulk(ctx context.Context, sql string, rows [][]any) (int64, error) {
 	var affected int64

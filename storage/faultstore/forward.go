@@ -19,8 +19,8 @@ func (store *Store) FindKey(ctx context.Context, id string) (authz.Key, error) {
 }
 
 // Draw: see quota.DrawStore.
-func (store *Store) Draw(ctx context.Context, d quota.Draw) ([]quota.Drawn, error) {
-	return do(ctx, store, "Draw", func(ctx context.Context) ([]quota.Drawn, error) { return store.inner.Draw(ctx, d) })
+func (store *Store) Draw(ctx context.Context, draws []quota.Draw) ([]quota.DrawResult, error) {
+	return do(ctx, store, "Draw", func(ctx context.Context) ([]quota.DrawResult, error) { return store.inner.Draw(ctx, draws) })
 }
 
 // Return: see quota.DrawStore.

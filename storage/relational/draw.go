@@ -30,201 +30,295 @@ const (
 )
 
 // Draw see [quota.DrawStore].
-func (s *Store) Draw(ctx context.Context, d quota.Draw) ([]quota.Drawn, error) {
-	if len(d.Epochs) > quota.MaxAccountDepth {
-		return nil, violated("draw: a chain of %d accounts", len(d.Epochs))
+func (s *Store) Draw(ctx context.Context, draws []quota.Draw) ([]quota.DrawResult, error) {
+	for i := range draws {
+		if n := len(draws[i].Epochs); n == 0 || n > quota.MaxAccountDepth {
+			return nil, violated("draw: a chain of %d accounts", n)
+		}
 	}
-	var drawn []quota.Drawn
+	var results []quota.DrawResult
 	err := s.write(ctx, "draw", func(tx Tx) (err error) {
-		drawn, err = draw(ctx, tx, &d)
+		results, err = drawAll(ctx, tx, draws)
 		return err
 	})
-	return drawn, err
+	return results, err
 }
 
-func draw(ctx context.Context, tx Tx, d *quota.Draw) ([]quota.Drawn, error) {
-	now, err := checkIssuer(ctx, tx, d)
-	if err != nil {
-		return nil, err
-	}
-	w := drawing{tx: tx, draw: d, book: newPotBook(tx), now: now, drawn: make([]quota.Drawn, len(d.Wants))}
-	if err := w.loadDrawn(ctx); err != nil {
-		return nil, fmt.Errorf("read allotments: %w", err)
-	}
-	if !w.landed {
-		if err := checkEpochs(ctx, tx, d.Epochs); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.load(ctx); err != nil {
-		return nil, err
-	}
-	// The decision sees the wants as the caller ordered them, the locks were taken by id.
-	for i := range d.Wants {
-		if err := w.serve(i); err != nil {
-			return nil, err
-		}
-	}
-	for i := range d.Wants {
-		w.report(i)
-	}
-	return w.drawn, w.write(ctx)
-}
-
-// checkIssuer asserts that the incarnation may issue from the lane (R11) by the database's
-// time, which it returns.
-func checkIssuer(ctx context.Context, tx Tx, d *quota.Draw) (int64, error) {
+// drawAll serves draws in two rounds of reading, what may refuse them and what they are of,
+// and one of writing.
+func drawAll(ctx context.Context, tx Tx, draws []quota.Draw) ([]quota.DrawResult, error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	b := drawBatch{tx: tx, now: now, book: newPotBook(tx), results: make([]quota.DrawResult, len(draws))}
+	for i := range draws {
+		b.drawings = append(b.drawings, drawing{batch: &b, draw: &draws[i], result: &b.results[i]})
+	}
+	if err := b.admit(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.load(ctx); err != nil {
+		return nil, fmt.Errorf("read pots: %w", err)
+	}
+	for i := range b.drawings {
+		d := &b.drawings[i]
+		if d.result.Err == nil {
+			if err := d.serve(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b.results, b.write(ctx)
+}
+
+// drawBatch is draws in one transaction.
+type drawBatch struct {
+	tx         Tx
+	now        int64 // the database's
+	book       *potBook
+	drawings   []drawing
+	results    []quota.DrawResult
+	unmade     [][]any      // rows of windows that are not there yet
+	unfinished []*quota.Pot // windows that only a claim has touched
+	made       [][]any      // allotment rows
+	traces     [][]any
+}
+
+// drawing is one draw of a batch.
+type drawing struct {
+	batch   *drawBatch
+	draw    *quota.Draw
+	result  *quota.DrawResult
+	debt    int64
+	grants  []*quota.Pot // open ones
+	windows []*quota.Pot // by want; nil for the wallet
+	landed  bool         // an earlier sending: its allotments exist, nothing more is taken
+}
+
+// admit reads who may issue, what has landed already and whether policy is as it was seen,
+// and refuses draws by it.
+func (b *drawBatch) admit(ctx context.Context) error {
+	const asked = 3 // queries for each draw
+	queries := make([]Query, 0, asked*len(b.drawings))
+	for i := range b.drawings {
+		d := &b.drawings[i]
+		d.result.Drawn = make([]quota.Drawn, len(d.draw.Wants))
+		queries = append(queries, d.issuer(), d.numbers(), d.epochs())
+	}
+	issuing := make([]bool, len(b.drawings))
+	current := make([]int, len(b.drawings)) // accounts of the chain that are as they were seen
+	err := b.tx.Queries(ctx, queries, func(q int, rows Rows) (err error) {
+		d := &b.drawings[q/asked]
+		switch q % asked {
+		case 0:
+			issuing[q/asked], err = d.mayIssue(rows)
+		case 1:
+			err = d.scanDrawn(rows)
+		default:
+			var ok bool
+			if ok, err = d.unchanged(rows); ok {
+				current[q/asked]++
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read lease, allotments and epochs: %w", err)
+	}
+	for i := range b.drawings {
+		d := &b.drawings[i]
+		switch {
+		case !issuing[i]:
+			d.refuse(fenced("the incarnation may not issue from this lane any more"))
+		case !d.landed && current[i] != len(d.draw.Epochs):
+			d.refuse(&quota.Error{Reason: quota.ReasonPolicyChanged, NotApplied: true,
+				Message: fmt.Sprintf("an account that payer %q pays for is not as it was seen", d.draw.Payer)})
+		}
+	}
+	return nil
+}
+
+func (d *drawing) refuse(err error) {
+	d.result.Drawn, d.result.Err = nil, err
+}
+
+// issuer asserts that the incarnation may issue from the lane (R11) by the database's time.
+func (d *drawing) issuer() Query {
+	return Query{SQL: selectIssuer, Args: []any{int64(d.draw.Lane), d.draw.Incarnation}}
+}
+
+func (d *drawing) mayIssue(rows Rows) (bool, error) {
 	var incarnation, lane int16
 	var issueUntil int64
-	found, err := queryRow(ctx, tx, selectIssuer, []any{int64(d.Lane), d.Incarnation}, &incarnation, &issueUntil, &lane)
-	if err != nil {
-		return 0, fmt.Errorf("read lease: %w", err)
-	}
-	live := found && incarnation == int16(quota.IncarnationLive) && issueUntil > now
-	if !live || lane != int16(quota.LaneOpen) {
-		return 0, fenced("the incarnation may not issue from this lane any more")
-	}
-	return now, nil
+	err := rows.Scan(&incarnation, &issueUntil, &lane)
+	live := incarnation == int16(quota.IncarnationLive) && issueUntil > d.batch.now
+	return live && lane == int16(quota.LaneOpen), err
 }
 
 func fenced(message string) error {
 	return &quota.Error{Reason: quota.ReasonFenced, Message: message, NotApplied: true}
 }
 
-// checkEpochs asserts that every account of the chain is as the caller saw it, and active
-// (R12).
-func checkEpochs(ctx context.Context, tx Tx, seen []quota.AccountEpoch) error {
-	if len(seen) == 0 {
-		return violated("draw: no account was named")
-	}
-	seen = slices.Clone(seen)
-	slices.SortFunc(seen, func(a, b quota.AccountEpoch) int { return cmp.Compare(a.Account, b.Account) })
+// epochs asserts that every account of the chain is as the caller saw it, and active (R12).
+func (d *drawing) epochs() Query {
+	seen := d.draw.Epochs
 	args := make([]any, quota.MaxAccountDepth)
 	for i := range args {
 		args[i] = seen[min(i, len(seen)-1)].Account
 	}
-	current := make(map[string]int64, len(seen))
-	err := each(ctx, tx, selectEpochs, args, func(rows Rows) error {
-		var id string
-		var epoch int64
-		var status int16
-		err := rows.Scan(&id, &epoch, &status)
-		if status == int16(quota.AccountActive) {
-			current[id] = epoch
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read epochs: %w", err)
+	return Query{SQL: selectEpochs, Args: args}
+}
+
+func (d *drawing) unchanged(rows Rows) (bool, error) {
+	var id string
+	var epoch int64
+	var status int16
+	if err := rows.Scan(&id, &epoch, &status); err != nil {
+		return false, err
 	}
-	for _, s := range seen {
-		if epoch, active := current[s.Account]; !active || epoch != s.Epoch {
-			return &quota.Error{Reason: quota.ReasonPolicyChanged, NotApplied: true,
-				Message: fmt.Sprintf("account %q is not as it was seen", s.Account)}
+	seen := quota.AccountEpoch{Account: id, Epoch: epoch}
+	return status == int16(quota.AccountActive) && slices.Contains(d.draw.Epochs, seen), nil
+}
+
+// numbers finds allotments that exist under the numbers this draw reserves: an earlier
+// sending of it landed (R11).
+func (d *drawing) numbers() Query {
+	var first, end quota.AllotmentNo
+	for i := range d.draw.Wants {
+		w := &d.draw.Wants[i]
+		if i == 0 {
+			first = w.First
+		}
+		first, end = min(first, w.First), max(end, w.First+w.Numbers())
+	}
+	return Query{SQL: selectDrawn, Args: []any{int64(d.draw.Lane), int64(first), int64(end)}}
+}
+
+func (d *drawing) scanDrawn(rows Rows) error {
+	a := quota.Allotment{Lane: d.draw.Lane}
+	var number int64
+	var state int16
+	if err := rows.Scan(&number, &a.Pot, &a.Amount, &a.NotAfter, &state); err != nil {
+		return err
+	}
+	a.Number = quota.AllotmentNo(number)
+	for i := range d.draw.Wants {
+		if w := &d.draw.Wants[i]; a.Number >= w.First && a.Number < w.First+w.Numbers() {
+			d.landed = true
+			if state == allotmentOpen {
+				d.result.Drawn[i].Allotments = append(d.result.Drawn[i].Allotments, a)
+			}
 		}
 	}
 	return nil
 }
 
-// drawing is one draw in its transaction.
-type drawing struct {
-	tx         Tx
-	draw       *quota.Draw
-	book       *potBook
-	now        int64 // the database's
-	debt       int64
-	grants     []*quota.Pot // open ones
-	windows    []*quota.Pot // by want; nil for the wallet
-	unmade     []*quota.Pot // windows that are not there yet
-	unfinished []*quota.Pot // windows that only a claim has touched
-	landed     bool         // an earlier sending: its allotments exist, nothing more is taken
-	made       [][]any      // allotment rows
-	drawn      []quota.Drawn
+// potQuery is a read of what a want is of, or of what the payer owes.
+type potQuery struct {
+	d    *drawing
+	want int // debtOnly: none
+	pot  string
 }
 
-// load reads all that the decision needs; pots in id order.
-func (w *drawing) load(ctx context.Context) error {
-	w.windows = make([]*quota.Pot, len(w.draw.Wants))
-	order := make([]int, len(w.draw.Wants))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(w.potID(a), w.potID(b)) })
-	for _, i := range order {
-		load := w.loadWindow
-		if w.draw.Wants[i].Kind == quota.PotWallet {
-			load = w.loadWallet
+const debtOnly = -1
+
+// load reads and locks all that the decisions need: pots by payer and id, the order in which
+// everybody locks them, and debts.
+func (b *drawBatch) load(ctx context.Context) error {
+	var order []potQuery
+	for i := range b.drawings {
+		d := &b.drawings[i]
+		if d.result.Err != nil {
+			continue
 		}
-		if err := load(ctx, i); err != nil {
-			return fmt.Errorf("read pots: %w", err)
+		d.windows = make([]*quota.Pot, len(d.draw.Wants))
+		for w := range d.draw.Wants {
+			order = append(order, potQuery{d, w, d.potID(w)})
+			if d.draw.Wants[w].Kind == quota.PotWallet {
+				order = append(order, potQuery{d, debtOnly, d.potID(w)})
+			}
+		}
+	}
+	slices.SortStableFunc(order, func(x, y potQuery) int {
+		return cmp.Or(cmp.Compare(x.d.draw.Payer, y.d.draw.Payer), cmp.Compare(x.pot, y.pot))
+	})
+	queries := make([]Query, len(order))
+	for i := range order {
+		queries[i] = order[i].query()
+	}
+	if err := b.tx.Queries(ctx, queries, func(q int, rows Rows) error { return order[q].scan(rows) }); err != nil {
+		return err
+	}
+	for i := range order {
+		if err := order[i].loaded(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // potID is where a want stands in the order of locks; a wallet stands before its grants.
-func (w *drawing) potID(want int) string {
-	if w.draw.Wants[want].Kind == quota.PotWallet {
+func (d *drawing) potID(want int) string {
+	if d.draw.Wants[want].Kind == quota.PotWallet {
 		return quota.GrantPotID("")
 	}
-	return w.draw.Wants[want].Window.ID()
+	return d.draw.Wants[want].Window.ID()
 }
 
-// loadDrawn finds allotments that exist under the numbers this draw reserves: an earlier
-// sending of it landed (R11).
-func (w *drawing) loadDrawn(ctx context.Context) error {
-	wants := w.draw.Wants
-	if len(wants) == 0 {
-		return nil
+func (q *potQuery) query() Query {
+	d, lock := q.d, q.d.batch.tx.ForUpdate()
+	switch {
+	case q.want == debtOnly:
+		return Query{SQL: selectDebt, Args: []any{d.draw.Payer}}
+	case d.draw.Wants[q.want].Kind == quota.PotWallet:
+		return Query{SQL: selectGrants + lock, Args: []any{d.draw.Payer, d.draw.Now}}
 	}
-	first, end := wants[0].First, wants[0].First
-	for i := range wants {
-		first, end = min(first, wants[i].First), max(end, wants[i].First+wants[i].Numbers())
-	}
-	args := []any{int64(w.draw.Lane), int64(first), int64(end)}
-	return each(ctx, w.tx, selectDrawn, args, func(rows Rows) error {
-		a := quota.Allotment{Lane: w.draw.Lane}
-		var number int64
-		var state int16
-		if err := rows.Scan(&number, &a.Pot, &a.Amount, &a.NotAfter, &state); err != nil {
-			return err
-		}
-		a.Number = quota.AllotmentNo(number)
-		for i := range wants {
-			if a.Number >= wants[i].First && a.Number < wants[i].First+wants[i].Numbers() {
-				w.landed = true
-				if state == allotmentOpen {
-					w.drawn[i].Allotments = append(w.drawn[i].Allotments, a)
-				}
-			}
-		}
-		return nil
-	})
+	return Query{SQL: selectPot + lock, Args: []any{d.draw.Payer, q.pot}}
 }
 
-func (w *drawing) loadWallet(ctx context.Context, _ int) (err error) {
-	if w.grants != nil {
+func (q *potQuery) scan(rows Rows) error {
+	if q.want == debtOnly {
+		return rows.Scan(&q.d.debt)
+	}
+	p, err := scanPot(rows)
+	if err != nil {
+		return err
+	}
+	pot := q.d.batch.book.hold(p)
+	if q.d.draw.Wants[q.want].Kind == quota.PotWallet {
+		q.d.grants = append(q.d.grants, pot)
+	} else {
+		q.d.windows[q.want] = pot
+	}
+	return nil
+}
+
+// loaded goes on with what was read.
+func (q *potQuery) loaded(ctx context.Context) error {
+	d := q.d
+	switch {
+	case q.want == debtOnly:
+		return d.payDebt(ctx)
+	case d.draw.Wants[q.want].Kind != quota.PotWallet:
+		d.makeWindow(q.want)
+	}
+	return nil
+}
+
+// payDebt has a grant that became effective after the debt was made pay it now (R50); without
+// this the wallet would stay shut for as long as nobody makes another grant.
+func (d *drawing) payDebt(ctx context.Context) (err error) {
+	if d.debt == 0 {
 		return nil
 	}
-	if w.grants, err = w.book.grants(ctx, w.draw.Payer, w.draw.Now); err != nil {
-		return err
-	}
-	if w.debt, err = debtOf(ctx, w.tx, w.draw.Payer); err != nil || w.debt == 0 {
-		return err
-	}
-	// A grant that became effective after the debt was made pays it now (R50); without this
-	// the wallet would stay shut for as long as nobody makes another grant.
-	slices.SortFunc(w.grants, burnOrder)
-	for _, g := range w.grants {
-		if err := w.book.settleDebt(ctx, g, g.Available); err != nil {
+	slices.SortFunc(d.grants, burnOrder)
+	for _, g := range d.grants {
+		if err := d.batch.book.settleDebt(ctx, g, g.Available); err != nil {
 			return err
 		}
 	}
-	w.debt, err = debtOf(ctx, w.tx, w.draw.Payer)
+	d.debt, err = debtOf(ctx, d.batch.tx, d.draw.Payer)
 	return err
 }
 
@@ -235,110 +329,119 @@ func burnOrder(a, b *quota.Pot) int {
 	return 1
 }
 
-func (w *drawing) loadWindow(ctx context.Context, want int) error {
-	wp := &w.draw.Wants[want].Window
-	pot, err := w.book.find(ctx, quota.PotRef{Payer: w.draw.Payer, Pot: wp.ID()})
-	if err != nil {
-		return err
+// makeWindow makes a want's window if it is not there, and completes one that only a claim
+// has touched.
+func (d *drawing) makeWindow(want int) {
+	wp, b := &d.draw.Wants[want].Window, d.batch
+	pot := d.windows[want]
+	if pot == nil {
+		pot = b.book.held(quota.PotRef{Payer: d.draw.Payer, Pot: wp.ID()}) // made for another draw of the batch
 	}
 	if pot == nil {
-		pot = w.book.hold(quota.Pot{Payer: w.draw.Payer, ID: wp.ID(), Kind: wp.Kind, Unit: wp.Unit, Start: wp.Start, End: wp.End,
-			Account: wp.Account, Limit: wp.Limit, Selector: wp.Selector, CreateTime: w.now})
-		unmade := *pot
-		w.unmade = append(w.unmade, &unmade)
+		pot = b.book.hold(quota.Pot{Payer: d.draw.Payer, ID: wp.ID(), Kind: wp.Kind, Unit: wp.Unit, Start: wp.Start, End: wp.End,
+			Account: wp.Account, Limit: wp.Limit, Selector: wp.Selector, CreateTime: b.now})
+		b.unmade = append(b.unmade, potRow(pot))
 	}
 	if pot.End == 0 {
 		pot.Unit, pot.End = wp.Unit, wp.End
-		w.unfinished = append(w.unfinished, pot)
+		b.unfinished = append(b.unfinished, pot)
 	}
-	w.windows[want] = pot
+	d.windows[want] = pot
+}
+
+// serve decides what every want gets, in the caller's order, and what is left after all.
+func (d *drawing) serve(ctx context.Context) error {
+	made := len(d.batch.made)
+	for i := range d.draw.Wants {
+		if err := d.serveWant(i); err != nil {
+			return err
+		}
+	}
+	for i := range d.draw.Wants {
+		d.report(i)
+	}
+	if d.draw.Again && !d.landed && len(d.batch.made) == made && len(d.draw.Wants) > 0 {
+		d.trace()
+	}
 	return nil
 }
 
-// serve moves what the want gets from available to escrowed, in memory.
-func (w *drawing) serve(i int) error {
-	want := &w.draw.Wants[i]
+// serveWant moves what the want gets from available to escrowed, in memory.
+func (d *drawing) serveWant(i int) error {
+	want := &d.draw.Wants[i]
 	switch {
-	case w.landed:
+	case d.landed:
 		return nil
 	case want.Amount <= 0 || want.Floor < 0:
 		return violated("draw: want of %d with a floor of %d", want.Amount, want.Floor)
 	case want.Kind != quota.PotWallet:
-		pot := w.windows[i]
-		if want.Window.End <= w.draw.Now {
+		pot := d.windows[i]
+		if want.Window.End <= d.draw.Now {
 			return nil // what is reserved now belongs to the next window (R13)
 		}
-		w.take(i, want.First, pot, quota.TakeFromWindow(pot.Taken(), want, w.draw.LiveNodes))
+		d.take(i, want.First, pot, quota.TakeFromWindow(pot.Taken(), want, d.draw.LiveNodes))
 		return nil
-	case w.debt > 0:
+	case d.debt > 0:
 		return nil // R50
 	}
-	for n, t := range quota.TakeFromGrants(slices.Clone(w.grants), want, w.draw.LiveNodes) {
-		w.take(i, want.First+quota.AllotmentNo(n), t.Pot, t.Amount)
+	for n, t := range quota.TakeFromGrants(slices.Clone(d.grants), want, d.draw.LiveNodes) {
+		d.take(i, want.First+quota.AllotmentNo(n), t.Pot, t.Amount)
 		t.Pot.Available -= t.Amount
 	}
 	return nil
 }
 
-func (w *drawing) take(want int, number quota.AllotmentNo, pot *quota.Pot, amount int64) {
+func (d *drawing) take(want int, number quota.AllotmentNo, pot *quota.Pot, amount int64) {
 	if amount <= 0 {
 		return
 	}
 	pot.Escrowed += amount
-	w.drawn[want].Allotments = append(w.drawn[want].Allotments, quota.Allotment{
-		Lane: w.draw.Lane, Number: number, Pot: pot.ID, Amount: amount, NotAfter: pot.End})
-	w.made = append(w.made, []any{int64(w.draw.Lane), int64(number), pot.Payer, pot.ID, amount, pot.End, w.now})
+	drawn := &d.result.Drawn[want]
+	drawn.Allotments = append(drawn.Allotments, quota.Allotment{
+		Lane: d.draw.Lane, Number: number, Pot: pot.ID, Amount: amount, NotAfter: pot.End})
+	d.batch.made = append(d.batch.made, []any{int64(d.draw.Lane), int64(number), pot.Payer, pot.ID, amount, pot.End, d.batch.now})
 }
 
-// report fills in what is left after the whole draw.
-func (w *drawing) report(i int) {
-	out := &w.drawn[i]
-	if pot := w.windows[i]; pot != nil {
+func (d *drawing) report(i int) {
+	out := &d.result.Drawn[i]
+	if pot := d.windows[i]; pot != nil {
 		out.Escrowed, out.Taken = pot.Escrowed, pot.Taken()
-		out.Available = max(w.draw.Wants[i].Window.Cap-pot.Taken(), 0)
+		out.Available = max(d.draw.Wants[i].Window.Cap-pot.Taken(), 0)
 		return
 	}
-	out.Debt = w.debt
-	for _, g := range w.grants {
+	out.Debt = d.debt
+	for _, g := range d.grants {
 		out.Available += g.Available
 		out.Escrowed += g.Escrowed
 	}
 }
 
-func (w *drawing) write(ctx context.Context) error {
-	var rows [][]any
-	for _, pot := range w.unmade {
-		rows = append(rows, potRow(pot))
+// trace takes the draw's first number with a closed allotment of nothing, so that an earlier
+// sending, should it still land, meets it and draws nothing either.
+func (d *drawing) trace() {
+	pot := d.potID(0)
+	if d.draw.Wants[0].Kind == quota.PotWallet {
+		pot = ""
 	}
-	if err := bulk(ctx, w.tx, insertPotOnce, rows); err != nil {
+	d.batch.traces = append(d.batch.traces, []any{int64(d.draw.Lane), int64(d.draw.Wants[0].First), d.draw.Payer, pot, d.batch.now})
+}
+
+func (b *drawBatch) write(ctx context.Context) error {
+	if err := bulk(ctx, b.tx, insertPotOnce, b.unmade); err != nil {
 		return fmt.Errorf("make windows: %w", err)
 	}
-	for _, pot := range w.unfinished {
-		if _, err := w.tx.Exec(ctx, completeWindow, pot.Payer, pot.ID, pot.Unit, pot.End); err != nil {
+	for _, pot := range b.unfinished {
+		if _, err := b.tx.Exec(ctx, completeWindow, pot.Payer, pot.ID, pot.Unit, pot.End); err != nil {
 			return fmt.Errorf("complete window: %w", err)
 		}
 	}
-	if err := w.book.write(ctx); err != nil {
+	if err := b.book.write(ctx); err != nil {
 		return err
 	}
-	if err := bulk(ctx, w.tx, insertAllotment, w.made); err != nil {
+	if err := bulk(ctx, b.tx, insertAllotment, b.made); err != nil {
 		return fmt.Errorf("insert allotments: %w", err)
 	}
-	if w.draw.Again && !w.landed && len(w.made) == 0 && len(w.draw.Wants) > 0 {
-		return w.trace(ctx)
-	}
-	return nil
-}
-
-// trace takes the draw's first number with a closed allotment of nothing, so that an earlier
-// sending, should it still land, meets it and draws nothing either.
-func (w *drawing) trace(ctx context.Context) error {
-	pot := w.potID(0)
-	if w.draw.Wants[0].Kind == quota.PotWallet {
-		pot = ""
-	}
-	_, err := w.tx.Exec(ctx, insertTrace, int64(w.draw.Lane), int64(w.draw.Wants[0].First), w.draw.Payer, pot, w.now)
-	if err != nil {
+	if err := bulk(ctx, b.tx, insertTrace, b.traces); err != nil {
 		return fmt.Errorf("leave a trace: %w", err)
 	}
 	return nil

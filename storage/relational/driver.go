@@ -21,11 +21,20 @@ type Rows interface {
 	Close()
 }
 
+// Query is a statement that returns rows, with its arguments.
+type Query struct {
+	SQL  string
+	Args []any
+}
+
 // Tx is one transaction at SERIALIZABLE.
 type Tx interface {
 	// Exec runs a statement and returns the rows affected.
 	Exec(ctx context.Context, sql string, args ...any) (int64, error)
 	Query(ctx context.Context, sql string, args ...any) (Rows, error)
+	// Queries runs queries one after the other, in one round trip where the database has any,
+	// and calls scan for every row with the number of its query; scan reads it with rows.Scan.
+	Queries(ctx context.Context, queries []Query, scan func(query int, rows Rows) error) error
 	// Bulk runs one statement once for each row of arguments, in one round trip where the
 	// database has any, and returns the rows affected in all.
 	Bulk(ctx context.Context, sql string, rows [][]any) (int64, error)

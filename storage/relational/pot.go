@@ -96,6 +96,9 @@ func (b *potBook) grants(ctx context.Context, payer string, now int64) ([]*quota
 	return pots, err
 }
 
+// held is a pot that was read or made before; nil if there is none.
+func (b *potBook) held(ref quota.PotRef) *quota.Pot { return b.pots[ref] }
+
 func (b *potBook) hold(p quota.Pot) *quota.Pot {
 	ref := quota.PotRef{Payer: p.Payer, Pot: p.ID}
 	if held := b.pots[ref]; held != nil {

@@ -105,12 +105,12 @@ func draw(t *testing.T, s *sqlite.Store, now int64, first quota.AllotmentNo, amo
 	if err != nil {
 		t.Fatalf("Profile = %v", err)
 	}
-	got, err := s.Draw(t.Context(), quota.Draw{Incarnation: "i1", Lane: lane, Payer: "acme", Epochs: p.Epochs(), LiveNodes: 1, Now: now,
-		Wants: []quota.Want{{Kind: quota.PotWallet, Amount: amount, Floor: amount, First: first}}})
-	if err != nil {
-		t.Fatalf("Draw = %v", err)
+	got, err := s.Draw(t.Context(), []quota.Draw{{Incarnation: "i1", Lane: lane, Payer: "acme", Epochs: p.Epochs(), LiveNodes: 1, Now: now,
+		Wants: []quota.Want{{Kind: quota.PotWallet, Amount: amount, Floor: amount, First: first}}}})
+	if err != nil || got[0].Err != nil {
+		t.Fatalf("Draw = %v, %v", got, err)
 	}
-	return got[0]
+	return got[0].Drawn[0]
 }
 
 // A debt made while a later grant was not yet effective is paid by the draw that finds the

@@ -144,6 +144,30 @@ func (t *transaction) Query(ctx context.Context, query string, args ...any) (rel
 	return &resultSet{Rows: rows, ctx: ctx, file: t.session.file}, nil
 }
 
+// Queries see [relational.Tx].
+func (t *transaction) Queries(ctx context.Context, queries []relational.Query, scan func(int, relational.Rows) error) error {
+	for i := range queries {
+		if err := t.query(ctx, i, &queries[i], scan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *transaction) query(ctx context.Context, i int, q *relational.Query, scan func(int, relational.Rows) error) error {
+	rows, err := t.Query(ctx, q.SQL, q.Args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(i, rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 // Bulk see [relational.Tx].
 func (t *transaction) Bulk(ctx context.Context, query string, rows [][]any) (affected int64, err error) {
 	for _, args := range rows {

@@ -56,6 +56,10 @@ func brokenStores() []broken {
 			[]string{"Return/GivesBack", "Return/Window"}},
 		{"draws anew when a draw is sent again", over(func(s quota.Store) *drawsAnew { return &drawsAnew{Store: s} }),
 			[]string{"Draw/ResendAnswersTheSame"}},
+		{"refuses a batch of draws for one of them", over(func(s quota.Store) *refusesAll { return &refusesAll{s} }),
+			[]string{"Draw/RefusedApart"}},
+		{"lands a part of a batch of draws", over(func(s quota.Store) *drawsAlone { return &drawsAlone{s} }),
+			[]string{"Draw/BatchIsOneTransaction"}},
 		{"ignores the half rule", over(func(s quota.Store) *greedy { return &greedy{s} }),
 			[]string{"Draw/HalfRule", "Draw/Window"}},
 		{"ignores burn order", over(func(s quota.Store) *noOrder { return &noOrder{s} }),
@@ -244,23 +248,54 @@ type drawsAnew struct {
 	calls quota.AllotmentNo
 }
 
-func (s *drawsAnew) Draw(ctx context.Context, d quota.Draw) ([]quota.Drawn, error) {
+func (s *drawsAnew) Draw(ctx context.Context, draws []quota.Draw) ([]quota.DrawResult, error) {
 	s.calls++
-	d.Wants = slices.Clone(d.Wants)
-	for i := range d.Wants {
-		d.Wants[i].First += 1000 * s.calls
+	return s.Store.Draw(ctx, withWants(draws, func(w *quota.Want) { w.First += 1000 * s.calls }))
+}
+
+// withWants copies draws, with every want changed.
+func withWants(draws []quota.Draw, change func(*quota.Want)) []quota.Draw {
+	draws = slices.Clone(draws)
+	for i := range draws {
+		draws[i].Wants = slices.Clone(draws[i].Wants)
+		for w := range draws[i].Wants {
+			change(&draws[i].Wants[w])
+		}
 	}
-	return s.Store.Draw(ctx, d)
+	return draws
+}
+
+// refusesAll answers a whole batch as its first refused draw.
+type refusesAll struct{ quota.Store }
+
+func (s *refusesAll) Draw(ctx context.Context, draws []quota.Draw) ([]quota.DrawResult, error) {
+	results, err := s.Store.Draw(ctx, draws)
+	for i := range results {
+		if results[i].Err != nil {
+			return nil, results[i].Err
+		}
+	}
+	return results, err
+}
+
+// drawsAlone serves each draw of a batch in a transaction of its own.
+type drawsAlone struct{ quota.Store }
+
+func (s *drawsAlone) Draw(ctx context.Context, draws []quota.Draw) (all []quota.DrawResult, err error) {
+	for i := range draws {
+		one, err := s.Store.Draw(ctx, draws[i:i+1])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one...)
+	}
+	return all, nil
 }
 
 type greedy struct{ quota.Store }
 
-func (s *greedy) Draw(ctx context.Context, d quota.Draw) ([]quota.Drawn, error) {
-	d.Wants = slices.Clone(d.Wants)
-	for i := range d.Wants {
-		d.Wants[i].Floor = d.Wants[i].Amount
-	}
-	return s.Store.Draw(ctx, d)
+func (s *greedy) Draw(ctx context.Context, draws []quota.Draw) ([]quota.DrawResult, error) {
+	return s.Store.Draw(ctx, withWants(draws, func(w *quota.Want) { w.Floor = w.Amount }))
 }
 
 // noOrder keeps priorities upside down.
@@ -273,23 +308,22 @@ func (s *noOrder) CreateGrant(ctx context.Context, m quota.Mutation, account str
 
 type anyEpoch struct{ quota.Store }
 
-func (s *anyEpoch) Draw(ctx context.Context, d quota.Draw) ([]quota.Drawn, error) {
-	p, err := s.Store.Profile(ctx, d.Epochs[0].Account)
-	if err != nil {
-		return nil, err
+func (s *anyEpoch) Draw(ctx context.Context, draws []quota.Draw) ([]quota.DrawResult, error) {
+	draws = slices.Clone(draws)
+	for i := range draws {
+		p, err := s.Store.Profile(ctx, draws[i].Epochs[0].Account)
+		if err != nil {
+			return nil, err
+		}
+		draws[i].Epochs = p.Epochs()
 	}
-	d.Epochs = p.Epochs()
-	return s.Store.Draw(ctx, d)
+	return s.Store.Draw(ctx, draws)
 }
 
 type noCap struct{ quota.Store }
 
-func (s *noCap) Draw(ctx context.Context, d quota.Draw) ([]quota.Drawn, error) {
-	d.Wants = slices.Clone(d.Wants)
-	for i := range d.Wants {
-		d.Wants[i].Window.Cap = quota.Never
-	}
-	return s.Store.Draw(ctx, d)
+func (s *noCap) Draw(ctx context.Context, draws []quota.Draw) ([]quota.DrawResult, error) {
+	return s.Store.Draw(ctx, withWants(draws, func(w *quota.Want) { w.Window.Cap = quota.Never }))
 }
 
 // lateAgain charges what is already charged LATE to a reservation it makes up.
@@ -462,6 +496,14 @@ func (t *rewrittenTx) Exec(ctx context.Context, sql string, args ...any) (int64,
 
 func (t *rewrittenTx) Query(ctx context.Context, sql string, args ...any) (relational.Rows, error) {
 	return t.Tx.Query(ctx, t.driver.rewrite(sql), args...)
+}
+
+func (t *rewrittenTx) Queries(ctx context.Context, queries []relational.Query, scan func(int, relational.Rows) error) error {
+	queries = slices.Clone(queries)
+	for i := range queries {
+		queries[i].SQL = t.driver.rewrite(queries[i].SQL)
+	}
+	return t.Tx.Queries(ctx, queries, scan)
 }
 
 func (t *rewrittenTx) Bulk(ctx context.Context, sql string, rows [][]any) (int64, error) {

@@ -75,7 +75,7 @@ func (n *Node) drawAll(d quota.Draw, most int) (all []quota.Allotment, sums [2]i
 		}
 		var out []quota.Drawn
 		err = stubborn(func() (err error) {
-			if out, err = n.Store.Draw(n.ctx, d); !errors.Is(err, quota.ReasonPolicyChanged) {
+			if out, err = n.sendDraw(d); !errors.Is(err, quota.ReasonPolicyChanged) {
 				return err
 			}
 			// Debt was made: decide anew (R12).

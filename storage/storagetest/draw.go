@@ -31,6 +31,11 @@ func drawTests() []Test {
 		{"LeaseRanOut", drawLeaseRanOut},
 		{"Debt", drawDebt},
 		{"NothingToBeHad", drawNothing},
+		{"ManyPayers", drawManyPayers},
+		{"RefusedApart", drawRefusedApart},
+		{"OnePotTwice", drawOnePotTwice},
+		{"ResendInOtherCompany", drawOtherCompany},
+		{"BatchIsOneTransaction", drawOneTransaction},
 	}
 }
 
@@ -244,7 +249,7 @@ func drawAllOrNone(e *Env) {
 	n := e.node()
 	d := n.draw("team", n.want(10, 10), n.windowWant(e.day("team", "daily", 100), 10, 10))
 	d.Epochs[1].Epoch-- // the payer's
-	_, err := e.Store.Draw(e.ctx, d)
+	_, err := e.sendDraw(d)
 	e.refused(err, quota.ReasonPolicyChanged)
 	e.figures("acme", "one", 1000, 0, 0, 0, 0, 0)
 	e.check(len(e.pots()) == 1, "a refused draw left pots: %+v", e.pots())
@@ -283,7 +288,7 @@ func drawEpoch(e *Env) {
 	for name, change := range changes {
 		d := n.draw("team", n.want(10, 10))
 		change()
-		_, err := e.Store.Draw(e.ctx, d)
+		_, err := e.sendDraw(d)
 		if err == nil {
 			e.Fatalf("%s: a draw decided before it was served", name)
 		}
@@ -299,7 +304,7 @@ func drawSuspended(e *Env) {
 	n := e.node()
 	_, _, err := e.Store.SetStatus(e.ctx, e.mutation(), "acme", quota.AccountSuspended, "fraud")
 	e.must(err)
-	_, err = e.Store.Draw(e.ctx, n.draw("team", n.want(10, 10))) // with the epochs in force
+	_, err = e.sendDraw(n.draw("team", n.want(10, 10))) // with the epochs in force
 	e.refused(err, quota.ReasonPolicyChanged)
 	_, _, err = e.Store.SetStatus(e.ctx, e.mutation(), "acme", quota.AccountActive, "")
 	e.must(err)
@@ -310,17 +315,17 @@ func drawFenced(e *Env) {
 	e.account("acme", "")
 	e.grant("acme", "one", 1000)
 	nobody := &Node{Env: e, ID: "00000000000000000000000000000bad", Lane: 77}
-	_, err := e.Store.Draw(e.ctx, nobody.draw("acme", nobody.want(10, 10)))
+	_, err := e.sendDraw(nobody.draw("acme", nobody.want(10, 10)))
 	e.refused(err, quota.ReasonFenced)
 
 	drained := e.node()
 	drained.die()
-	_, err = e.Store.Draw(e.ctx, drained.draw("acme", drained.want(10, 10)))
+	_, err = e.sendDraw(drained.draw("acme", drained.want(10, 10)))
 	e.refused(err, quota.ReasonFenced)
 
 	closing := e.node()
 	e.must(e.Store.Fence(e.ctx, closing.Lane))
-	_, err = e.Store.Draw(e.ctx, closing.draw("acme", closing.want(10, 10)))
+	_, err = e.sendDraw(closing.draw("acme", closing.want(10, 10)))
 	e.refused(err, quota.ReasonFenced)
 	e.figures("acme", "one", 1000, 0, 0, 0, 0, 0)
 }
@@ -333,7 +338,7 @@ func drawLeaseRanOut(e *Env) {
 	d := n.draw("acme", n.want(10, 10))
 	d.Now = n.Grant.Now // the node's clock stands still
 	e.eventually("the lease runs out", func() bool { return e.Now() > n.Grant.IssueUntil+int64(50*time.Millisecond) })
-	_, err := e.Store.Draw(e.ctx, d)
+	_, err := e.sendDraw(d)
 	e.refused(err, quota.ReasonFenced)
 	e.figures("acme", "one", 1000, 0, 0, 0, 0, 0)
 }

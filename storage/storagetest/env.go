@@ -268,9 +268,18 @@ func (n *Node) draw(account string, wants ...quota.Want) quota.Draw {
 	return quota.Draw{Incarnation: n.ID, Lane: n.Lane, Payer: p.Payer().ID, Epochs: p.Epochs(), LiveNodes: 1, Now: n.Now(), Wants: wants}
 }
 
+// sendDraw makes a draw on its own.
+func (e *Env) sendDraw(d quota.Draw) ([]quota.Drawn, error) {
+	results, err := e.Store.Draw(e.ctx, []quota.Draw{d})
+	if err != nil {
+		return nil, err
+	}
+	return results[0].Drawn, results[0].Err
+}
+
 func (n *Node) drawn(d quota.Draw) []quota.Drawn {
 	n.Helper()
-	out, err := n.Store.Draw(n.ctx, d)
+	out, err := n.sendDraw(d)
 	n.must(err)
 	n.check(len(out) == len(d.Wants), "%d answers to %d wants", len(out), len(d.Wants))
 	return out
