@@ -14,8 +14,12 @@ import (
 	crdb "github.com/cockroachdb/cockroachdb-parser/pkg/sql/parser"
 )
 
-// The packages whose SQL CockroachDB gets to see.
-var packages = []string{"../../storage/relational", "../../storage/cockroach"}
+// The packages whose SQL CockroachDB gets to see, each without the one file that it does not.
+var packages = []struct{ dir, except string }{
+	{dir: "../../storage/relational"},
+	{dir: "../../storage/cockroach"},
+	{dir: "../../cmd/purser/internal/bench/naive", except: "sqlite.go"},
+}
 
 // verb is how every statement begins. Go code has no other strings of that form, and if it
 // had, they would be parsed too and fail the test.
@@ -33,7 +37,7 @@ type source struct {
 	consts map[string]ast.Expr
 }
 
-func readSource(t *testing.T, dir string) *source {
+func readSource(t *testing.T, dir, except string) *source {
 	t.Helper()
 	s := &source{set: token.NewFileSet(), consts: map[string]ast.Expr{}}
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -41,7 +45,7 @@ func readSource(t *testing.T, dir string) *source {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, "_test.go") {
+		if strings.HasSuffix(name, "_test.go") || filepath.Base(name) == except {
 			continue
 		}
 		f, err := parser.ParseFile(s.set, name, nil, 0)
@@ -128,10 +132,10 @@ func (s *source) fold(e ast.Expr) (string, bool) {
 
 func TestStatements(t *testing.T) {
 	total := 0
-	for _, dir := range packages {
-		found := readSource(t, dir).statements()
+	for _, p := range packages {
+		found := readSource(t, p.dir, p.except).statements()
 		if len(found) == 0 {
-			t.Errorf("%s: no statements found", dir)
+			t.Errorf("%s: no statements found", p.dir)
 		}
 		for _, s := range found {
 			if err := parse(s.sql); err != nil {

@@ -57,6 +57,21 @@ type Books interface {
 	Close() error
 }
 
+// sumsSQL adds up the books, on every database.
+const sumsSQL = `SELECT CAST(COALESCE((SELECT SUM(balance) FROM naive_accounts), 0) AS BIGINT),
+	CAST(COALESCE((SELECT SUM(held) FROM naive_reservations WHERE state = 1), 0) AS BIGINT),
+	CAST(COALESCE((SELECT SUM(charged) FROM naive_accounts), 0) AS BIGINT)`
+
+// drops are the statements of Drop.
+var drops = [...]string{
+	`DROP TABLE IF EXISTS naive_accounts`,
+	`DROP TABLE IF EXISTS naive_reservations`,
+	`DROP TABLE IF EXISTS naive_rows`,
+}
+
+// rowBody is as large as a settlement's record.
+var rowBody = make([]byte, 250)
+
 // Service serves CheckAndReserve, Commit and Release over Books.
 type Service struct {
 	purserv1.UnimplementedAuthorityServiceServer

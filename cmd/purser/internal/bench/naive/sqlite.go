@@ -146,19 +146,11 @@ func (b *sqliteBooks) Seed(ctx context.Context, accounts []string, balance int64
 	})
 }
 
-// sumsSQL adds up the books.
-const sumsSQL = `SELECT CAST(COALESCE((SELECT SUM(balance) FROM naive_accounts), 0) AS BIGINT),
-	CAST(COALESCE((SELECT SUM(held) FROM naive_reservations WHERE state = 1), 0) AS BIGINT),
-	CAST(COALESCE((SELECT SUM(charged) FROM naive_accounts), 0) AS BIGINT)`
-
 // Sums implements Books.
 func (b *sqliteBooks) Sums(ctx context.Context) (balances, held, charged int64, err error) {
 	err = b.db.QueryRowContext(ctx, sumsSQL).Scan(&balances, &held, &charged)
 	return balances, held, charged, err
 }
-
-// rowBody is as large as a settlement's record.
-var rowBody = make([]byte, 250)
 
 // InsertRow implements Books.
 func (b *sqliteBooks) InsertRow(ctx context.Context, n int64) error {
@@ -168,15 +160,13 @@ func (b *sqliteBooks) InsertRow(ctx context.Context, n int64) error {
 
 // Drop implements Books.
 func (b *sqliteBooks) Drop(ctx context.Context) error {
-	for _, t := range tables {
-		if _, err := b.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+t); err != nil {
+	for _, statement := range drops {
+		if _, err := b.db.ExecContext(ctx, statement); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-var tables = [...]string{"naive_accounts", "naive_reservations", "naive_rows"}
 
 // Close implements Books.
 func (b *sqliteBooks) Close() error { return b.db.Close() }
