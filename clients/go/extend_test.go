@@ -87,6 +87,21 @@ func TestForgottenHandlesExpire(t *testing.T) {
 	}
 }
 
+// TestKeepForIsTime: it is not used up sooner while the authority is away and asked more often.
+func TestKeepForIsTime(t *testing.T) {
+	f := &fake{}
+	c := f.start(t, 1, func(cfg *Config) { cfg.KeepFor = 50 * time.Millisecond })
+	r := request("acme")
+	r.TTL = 30 * time.Millisecond
+	f.always("extend", refusal(codes.Unavailable, "STORE_UNAVAILABLE", true))
+	h := gateFor(t, c, r)
+	awaitLimited(t, h)
+	atRest(h)
+	if n := len(f.seen()) - 1; n != 2*13 {
+		t.Errorf("%d tries, want two after 10 ms, and after every third of that for 40 ms more", n)
+	}
+}
+
 func TestNothingIsExtendedIfSwitchedOff(t *testing.T) {
 	f := &fake{}
 	c := f.start(t, 1, func(cfg *Config) { cfg.KeepFor = -1 })

@@ -47,7 +47,8 @@ type keeping struct {
 	timer  *time.Timer // of the next beat
 	busy   chan struct{}
 	cancel context.CancelFunc // of what is under way
-	idle   int                // beats since usage was last reported
+	waited time.Duration      // since the look before
+	idle   time.Duration      // since usage was last reported
 	seen   int64              // usage of all meters then
 }
 
@@ -57,6 +58,7 @@ func (k *keeper) start(h *Handle) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.keep.waited = h.beat()
 	h.keep.timer = time.AfterFunc(h.beat(), func() { k.push(h) })
 }
 
@@ -137,6 +139,7 @@ func (h *Handle) end(k *keeper, r round) {
 	h.keep.busy = nil
 	again := false
 	if r.wait > 0 && !h.settled {
+		h.keep.waited = r.wait
 		h.keep.timer.Reset(r.wait)
 		if r.open {
 			h.asked.Store(false)
@@ -162,7 +165,7 @@ func (h *Handle) needsMore() bool {
 	return false
 }
 
-// forgotten counts beats without a sign of life from the caller: a handle that nobody will
+// forgotten adds up the time without a sign of life from the caller: a handle that nobody will
 // settle must not hold amounts for ever.
 func (h *Handle) forgotten(keepFor time.Duration) bool {
 	h.mu.Lock()
@@ -174,8 +177,8 @@ func (h *Handle) forgotten(keepFor time.Duration) bool {
 	if sum != h.keep.seen {
 		h.keep.seen, h.keep.idle = sum, 0
 	}
-	h.keep.idle++
-	return time.Duration(h.keep.idle)*h.beat() > keepFor
+	h.keep.idle += h.keep.waited
+	return h.keep.idle > keepFor
 }
 
 // endKeeping says that the handle is being settled, and waits until a round under way has
