@@ -19,7 +19,8 @@ type ErrorCounter interface {
 
 // Failures maps errors of the domain to what callers are told, counts them, and gives them a
 // line in the log: every fault (the mapper does that), and a sample of the rest, for a caller
-// that sends nonsense a thousand times a second must not fill the disk.
+// that sends nonsense a thousand times a second must not fill the disk. That a read finds
+// nothing is no failure to tell an operator of.
 type Failures struct {
 	Logger *slog.Logger
 	Errs   *grpcerr.Mapper
@@ -59,6 +60,10 @@ func (f *Failures) note(ctx context.Context, method string, err error) {
 	reason, code := grpcerr.ReasonOf(err), grpcerr.CodeOf(err)
 	f.Count.Failed(reason, code)
 	if code == codes.Internal {
+		return
+	}
+	if code == codes.NotFound && reads(method) { // an answer: apply asks before it makes anything
+		f.Logger.DebugContext(ctx, "not found", "method", method, "reason", string(reason), "error", err)
 		return
 	}
 	if seen, ok := f.Sample.Take(); ok {

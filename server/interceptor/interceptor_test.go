@@ -254,6 +254,31 @@ func TestLogNamesTheCallerAndNothingSent(t *testing.T) {
 	}
 }
 
+// TestLogLevels: changes are what an operator reads of; looking is for debugging.
+func TestLogLevels(t *testing.T) {
+	for _, c := range []struct {
+		method string
+		err    error
+		want   string
+	}{
+		{"CreateGrant", nil, "INFO"},
+		{"SetSubscription", nil, "INFO"},
+		{"CreateGrant", quota.Errorf(quota.ReasonAccountNotFound, "none"), "INFO"},
+		{"GetAccount", nil, "DEBUG"},
+		{"ListGrants", nil, "DEBUG"},
+		{"GetAccount", quota.Errorf(quota.ReasonAccountNotFound, "none"), "DEBUG"},
+		{"GetAccount", quota.Errorf(quota.ReasonCallerNotAllowed, "no"), "WARN"},
+		{"ListGrants", quota.Errorf(quota.ReasonInternal, "broken"), "ERROR"},
+	} {
+		var out bytes.Buffer
+		i := interceptor.Log(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), func(string) bool { return true })
+		_, err := call(t.Context(), i, "/purser.v1.AccountService/"+c.method, nil, func(context.Context, any) (any, error) { return nil, c.err })
+		if !errors.Is(err, c.err) || !strings.Contains(out.String(), "level="+c.want+" ") || !strings.Contains(out.String(), "grpc.method="+c.method) {
+			t.Errorf("%s, %v: want level %s, logged %q", c.method, c.err, c.want, out.String())
+		}
+	}
+}
+
 type failures map[quota.Reason]int
 
 func (f failures) Failed(r quota.Reason, _ codes.Code) { f[r]++ }
@@ -276,6 +301,27 @@ func TestErrorsAreMappedCountedAndLogged(t *testing.T) {
 	}
 	if count[quota.ReasonAccountNotFound] != 3 || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("counted %v, log %q", count, out.String())
+	}
+}
+
+// TestWhatAReadDoesNotFindIsNoWarning: it is counted, has no line, and takes no other's place
+// in the sample.
+func TestWhatAReadDoesNotFindIsNoWarning(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	count := failures{}
+	unary, _ := (&interceptor.Failures{Logger: log, Errs: grpcerr.New(log), Count: count, Sample: &interceptor.Sampler{First: 1}}).Interceptors()
+	absent := func(context.Context, any) (any, error) {
+		return nil, quota.Errorf(quota.ReasonAccountNotFound, "no account")
+	}
+	if _, err := call(t.Context(), unary, "/purser.v1.AccountService/GetAccount", nil, absent); status.Code(err) != codes.NotFound || out.Len() != 0 {
+		t.Errorf("a read: %v, log %q", err, out.String())
+	}
+	if _, err := call(t.Context(), unary, "/purser.v1.AccountService/CreateGrant", nil, absent); status.Code(err) != codes.NotFound || !strings.Contains(out.String(), "level=WARN") {
+		t.Errorf("a change: %v, log %q", err, out.String())
+	}
+	if count[quota.ReasonAccountNotFound] != 2 {
+		t.Errorf("counted %v", count)
 	}
 }
 
