@@ -44,6 +44,7 @@ type cli struct {
 	Usage   usageCmd   `cmd:"" help:"Add up what an account used."`
 	Tail    tailCmd    `cmd:"" help:"Follow decisions and settlements of a node live."`
 	Reserve reserveCmd `cmd:"" help:"Ask whether work may start, and hold what it may cost."`
+	Extend  extendCmd  `cmd:"" help:"Hold a reservation for longer, or more."`
 	Commit  commitCmd  `cmd:"" help:"Settle a reservation with what was used."`
 	Release releaseCmd `cmd:"" help:"Settle a reservation without usage."`
 

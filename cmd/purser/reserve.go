@@ -79,7 +79,7 @@ type decision struct {
 	Denial      *purserv1.Denial
 	Warnings    []*purserv1.Warning
 	Reservation *purserv1.Reservation
-	done        string // "reserved", "extended"
+	done        string // "reserved", "extended", "unchanged"
 	file        string // for the token; "" = none
 }
 

@@ -51,6 +51,44 @@ func TestReserveAndSettle(t *testing.T) {
 	o.must("commit", answer.Reservation.Token, "--usage", "input_tokens=1")
 }
 
+// TestExtend: more of a live reservation by totals, by each way a token is passed on.
+func TestExtend(t *testing.T) {
+	o := openOffice(t)
+	ask := []string{"globex", "chat.gpt-large", "--estimate", "output_tokens=800:50"}
+	first := o.token(ask...)
+	golden(t, "extend", o.must("extend", first, "--estimate", "output_tokens=1600:50", "--ttl", "60s"))
+	golden(t, "extend-again", o.must("extend", first, "--estimate", "output_tokens=1600:50", "--ttl", "1s"))
+	if out := o.must("extend", first, "-o", "json"); !strings.Contains(out, `"replayed": true`) {
+		t.Errorf("an extension that changes nothing:\n%s", out)
+	}
+	second := strings.TrimSpace(o.must("extend", first, "--estimate", "output_tokens=2000", "-o", "name"))
+	if second == first {
+		t.Error("more was granted under the same token")
+	}
+	o.must("commit", second, "--usage", "output_tokens=2000")
+	o.fails(exitFailure, []string{"extend: ", "RESERVATION_COMMITTED"}, "extend", second)
+
+	file := filepath.Join(t.TempDir(), "r.token")
+	o.must(append([]string{"reserve", "--token-file", file}, ask...)...)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := o.must("extend", "--token-file", file, "--estimate", "output_tokens=900"); !strings.Contains(out, "written to "+file) {
+		t.Errorf("extend:\n%s", out)
+	}
+	r := purserCmd(t, o.with("extend", "--token-file", file, "--estimate", "output_tokens=900000000")...)
+	if r.code != exitDenied || r.stderr != "" {
+		t.Errorf("exit %d, want %d: %s%s", r.code, exitDenied, r.out, r.stderr)
+	}
+	golden(t, "extend-denied", r.out)
+	after, err := os.ReadFile(file)
+	if err != nil || string(after) == string(before) {
+		t.Errorf("the file has the token it had: %v", err)
+	}
+	o.must("release", "--token-file", file)
+}
+
 func TestDenialsInWords(t *testing.T) {
 	o := openOffice(t)
 	for name, args := range map[string][]string{
@@ -120,6 +158,10 @@ func TestDataPlaneErrors(t *testing.T) {
 		{exitUsage, "there are two tokens", []string{"commit", "abcd", "--token-file", two}},
 		{exitFailure, "there are 2 tokens: want one", []string{"commit", "--token-file", two}},
 		{exitUsage, "which reservation?", []string{"release"}},
+		{exitUsage, "which reservation?", []string{"extend", "--ttl", "5s"}},
+		{exitUsage, `--estimate: estimate "tokens": want METER=QUANTITY`, []string{"extend", "abcd", "--estimate", "tokens"}},
+		{exitFailure, "TTL_OUT_OF_RANGE", []string{"extend", "AAAAAAAA", "--ttl", "5m"}},
+		{exitFailure, "TOKEN_INVALID", []string{"extend", "AAAAAAAA"}},
 		{exitUsage, "that is no token: ", []string{"release", "not a token!"}},
 		{exitUsage, "it is empty", []string{"release", "--token-file", writeFile(t, "empty", "\n")}},
 		{exitFailure, "nosuch.token", []string{"release", "--token-file", "nosuch.token"}},
