@@ -32,7 +32,8 @@ type CatalogueStore interface {
 	UpdateFeature(ctx context.Context, m Mutation, f authz.Feature, etag int64) (authz.Feature, error)
 	// DeleteFeature refuses while a plan version or rate card names it.
 	DeleteFeature(ctx context.Context, m Mutation, id string, etag int64) error
-	// PublishPlan adds the next version; features, meters and the rate card it names must exist.
+	// PublishPlan adds the next version; features, meters and the rate card it names must exist, and
+	// a quota whose id another plan or version has must count the same: REQUEST_INVALID (R33).
 	PublishPlan(ctx context.Context, m Mutation, p authz.Plan) (authz.Plan, error)
 	// PublishRateCard adds the next version; features and meters it names must exist.
 	PublishRateCard(ctx context.Context, m Mutation, r RateCard) (RateCard, error)

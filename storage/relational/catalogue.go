@@ -285,6 +285,9 @@ func (s *snapshot) checkPlan(p *authz.Plan) error {
 			if err := s.meter(e.Feature, q.Meter); err != nil {
 				return err
 			}
+			if err := s.sameQuota(&q); err != nil {
+				return err
+			}
 		}
 		for _, r := range e.Limits.Rates {
 			if err := s.meter(e.Feature, r.Meter); err != nil {
@@ -293,6 +296,24 @@ func (s *snapshot) checkPlan(p *authz.Plan) error {
 		}
 	}
 	return s.checkRates(p)
+}
+
+// sameQuota: a quota keeps what it counts (meter, window) in all plans, as a budget does. Its
+// windows' pots are named by the account and its id (R33), so that who changes plans keeps what
+// was used, and would count on in something else.
+func (s *snapshot) sameQuota(q *authz.Quota) error {
+	for i := range s.plans {
+		p := &s.plans[i]
+		for _, e := range p.Entitlements {
+			for _, old := range e.Quotas {
+				if old.ID == q.ID && (old.Meter != q.Meter || old.Window != q.Window) {
+					return quota.Errorf(quota.ReasonRequestInvalid, fmt.Sprintf("quota %s keeps its meter and window, %s by %s in plan %s@%d: give this one another id",
+						quoted(q.ID), quoted(old.Meter), old.Window, p.ID, p.Version))
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // checkRates: what all features are counted in together, one of them at least has to have.

@@ -17,6 +17,7 @@ func catalogueTests() []Test {
 		{"FeatureInUse", catalogueInUse},
 		{"PlanVersions", cataloguePlans},
 		{"PlanNamesWhatExists", cataloguePlanRefs},
+		{"QuotasKeepWhatTheyCount", catalogueQuotas},
 		{"RateCardVersions", catalogueRateCards},
 		{"RateCardNamesWhatExists", catalogueRateCardRefs},
 	}
@@ -156,6 +157,38 @@ func cataloguePlanRefs(e *Env) {
 	}
 	_, ok := e.catalogue().Plan(authz.PlanRef{ID: "p", Version: 1})
 	e.check(!ok, "a refused plan is in the catalogue")
+}
+
+// catalogueQuotas: what a quota counts is the same in every plan and version, for its counter
+// is (R33). Its limit may change.
+func catalogueQuotas(e *Env) {
+	e.feature("chat", "input_tokens", "output_tokens")
+	e.feature("search")
+	plan := func(id, feature string, q authz.Quota) authz.Plan {
+		return authz.Plan{ID: id, Entitlements: []authz.Entitlement{{Feature: feature, Quotas: []authz.Quota{q}}}}
+	}
+	first := authz.Quota{ID: "daily", Meter: "output_tokens", Limit: 100, Window: window.Day}
+	e.plan(plan("basic", "chat", first))
+	larger := first
+	larger.Limit = 200
+	e.plan(plan("basic", "chat", larger))
+	e.plan(plan("pro", "chat", larger))
+	for name, p := range map[string]authz.Plan{
+		"meter":                    plan("basic", "chat", authz.Quota{ID: "daily", Meter: "input_tokens", Limit: 100, Window: window.Day}),
+		"window":                   plan("basic", "chat", authz.Quota{ID: "daily", Meter: "output_tokens", Limit: 100, Window: window.Month}),
+		"meter in another plan":    plan("team", "chat", authz.Quota{ID: "daily", Meter: "input_tokens", Limit: 100, Window: window.Day}),
+		"meter of another feature": plan("team", "search", authz.Quota{ID: "daily", Meter: authz.MeterRequests, Limit: 100, Window: window.Day}),
+	} {
+		_, err := e.Store.PublishPlan(e.ctx, e.mutation(), p)
+		if err == nil {
+			e.Fatalf("a quota with another %s was published", name)
+		}
+		e.refused(err, quota.ReasonRequestInvalid)
+	}
+	e.plan(plan("basic", "chat", authz.Quota{ID: "daily-input", Meter: "input_tokens", Limit: 100, Window: window.Day}))
+	e.plan(plan("basic", "chat", first)) // it has not become free to mean something else
+	_, err := e.Store.PublishPlan(e.ctx, e.mutation(), plan("basic", "chat", authz.Quota{ID: "daily-input", Meter: "output_tokens", Limit: 1, Window: window.Day}))
+	e.refused(err, quota.ReasonRequestInvalid)
 }
 
 func rateOf(meter string) authz.Limits {

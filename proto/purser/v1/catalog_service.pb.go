@@ -802,7 +802,8 @@ func (*DeleteFeatureResponse) Descriptor() ([]byte, []int) {
 // version: an upgrade that keeps the id keeps what was used.
 type Quota struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Quota id, unique in the plan version.
+	// Quota id, unique in the plan version. Its counter has no plan in its name, so that who changes
+	// plans keeps what was used: in all plans and versions an id has the same meter and window.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Meter that is counted: one of the feature's, or "requests".
 	Meter string `protobuf:"bytes,2,opt,name=meter,proto3" json:"meter,omitempty"`
