@@ -99,7 +99,7 @@ func (s *Server) ServeWeb(l net.Listener) error {
 	if s.deps.TLS != nil {
 		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
 	}
-	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(s.bound(l, "http")); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil // GracefulStop came first

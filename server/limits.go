@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// DefaultConnections is how many connections a port may have open.
+const DefaultConnections = 16384
+
 // Limits bound what one caller can make the server do. The zero value of a field means its
 // default.
 type Limits struct {
@@ -17,6 +20,9 @@ type Limits struct {
 	AdminMessageBytes int
 	// HeaderBytes is the largest list of headers of a call: 16 KiB.
 	HeaderBytes uint32
+	// Connections is how many connections a port, that of gRPC or of HTTP, may have open: 16384.
+	// One more is closed as it comes.
+	Connections int
 	// StreamsPerConnection is how many calls one connection may have in flight: 4096. A gateway
 	// keeps one connection per address, and a commit waits for its flush.
 	StreamsPerConnection uint32
@@ -58,6 +64,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.DataMessageBytes, 64<<10)
 	set(&l.AdminMessageBytes, 4<<20)
 	set(&l.HeaderBytes, 16<<10)
+	set(&l.Connections, DefaultConnections)
 	set(&l.StreamsPerConnection, 4096)
 	set(&l.DataTimeout, 30*time.Second)
 	set(&l.AdminTimeout, 2*time.Minute)

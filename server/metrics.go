@@ -55,6 +55,10 @@ type Metrics struct {
 	sessions   prometheus.Gauge
 	operations [session.Kinds]prometheus.Counter
 
+	connections      *prometheus.GaugeVec   // by port
+	refused          *prometheus.CounterVec // by port
+	connectionsLimit prometheus.Gauge
+
 	failed *prometheus.CounterVec
 }
 
@@ -68,6 +72,7 @@ func NewMetrics() *Metrics {
 	m.store()
 	m.lease()
 	m.session()
+	m.connect()
 	m.failed = m.counters("purser_call_errors_total", "Calls that failed, by gRPC code and reason; denials are no errors.", "code", "reason")
 	for _, fault := range []quota.Reason{quota.ReasonInternal, quota.ReasonInvariantViolated} {
 		m.failed.WithLabelValues(codes.Internal.String(), string(fault)) // there from the start, so that the first one is seen to come
@@ -132,6 +137,17 @@ func (m *Metrics) session() {
 		m.operations[k] = operations.WithLabelValues(k.String())
 	}
 	m.operations[session.None] = operations.WithLabelValues("none")
+}
+
+func (m *Metrics) connect() {
+	m.connections = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "purser_connections", Help: "Connections that are open, by port."}, []string{"port"})
+	m.registry.MustRegister(m.connections)
+	m.refused = m.counters("purser_connections_refused_total", "Connections that were closed at once because as many were open as may be.", "port")
+	m.connectionsLimit = m.gauge("purser_connections_limit", "The most connections that may be open to each port.")
+	for _, port := range [...]string{"grpc", "http"} {
+		m.connections.WithLabelValues(port)
+		m.refused.WithLabelValues(port)
+	}
 }
 
 func (m *Metrics) lease() {

@@ -39,7 +39,7 @@ func (s *Server) Serve(l net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	reporter.Go(func() { s.sessions.Run(ctx) })
-	err := s.grpc.Serve(l)
+	err := s.grpc.Serve(s.bound(l, "grpc"))
 	close(stop)
 	cancel()
 	reporter.Wait()

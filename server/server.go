@@ -151,6 +151,7 @@ func (d *Deps) complete() error {
 		d.Tracer = noop.NewTracerProvider()
 	}
 	d.Limits = d.Limits.withDefaults()
+	d.Metrics.connectionsLimit.Set(float64(d.Limits.Connections))
 	d.failures = &interceptor.Failures{Logger: d.Logger, Errs: grpcerr.New(d.Logger), Count: d.Metrics,
 		Sample: &interceptor.Sampler{First: d.Limits.LogFirst, Every: d.Limits.LogEvery}}
 	return errors.Join(errs...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/purser-io/purser/cmd/purser/internal/completion"
 	"github.com/purser-io/purser/quota/authority"
+	"github.com/purser-io/purser/server"
 )
 
 // Exit codes.
@@ -201,10 +202,10 @@ type engine struct {
 	MaxKeys         int `default:"${max_keys}" help:"Most API keys kept in memory."`
 }
 
-// engineDefaults are the authority's own, so that the two cannot come apart.
+// engineDefaults are the authority's and the server's own, so that the two cannot come apart.
 func engineDefaults() kong.Vars {
 	d := authority.DefaultConfig()
-	vars := kong.Vars{}
+	vars := kong.Vars{"max_connections": fmt.Sprint(server.DefaultConnections)}
 	for name, value := range map[string]any{
 		"lease": d.Lease, "max_hold": d.MaxHold, "grace": d.Grace, "poll": d.Poll, "skew": d.Skew,
 		"idle_return": d.IdleReturn, "drain_for": d.DrainFor, "settle_timeout": d.SettleTimeout,

@@ -23,6 +23,7 @@ type serveCmd struct {
 	Insecure         bool     `help:"Serve plain text off loopback. Keys and usage can be read on the way."`
 	BootstrapKeyFile string   `type:"path" placeholder:"FILE" help:"Where to write the first admin key (mode 0600) if the store has none. With SQLite: PATH.admin-key."`
 	SQLiteMaxPages   int64    `name:"sqlite-max-pages" help:"Most pages of 4 KiB the SQLite file may grow to; 0 = as the disk allows. Beyond it settlements are refused, and nothing is lost."`
+	MaxConnections   int      `default:"${max_connections}" help:"Most connections open to each of the two API ports. One more is closed as it comes; each is an open file, so see that ulimit -n is above it."`
 	Node             string   `placeholder:"NAME" help:"Name of this node, for people; default: the host's."`
 	Address          string   `placeholder:"HOST:PORT" help:"Where clients reach this node; default: --listen."`
 	Engine           engine   `embed:"" group:"Engine"`
@@ -62,7 +63,10 @@ func (s *serveCmd) open(e *env, config nodeConfig) error {
 
 func (s *serveCmd) nodeConfig() (nodeConfig, error) {
 	c := nodeConfig{listen: s.Listen, httpListen: s.HTTPListen, metricsListen: s.MetricsListen, pprofListen: s.PprofListen,
-		origins: s.HTTPAllowOrigin, insecure: s.Insecure}
+		origins: s.HTTPAllowOrigin, insecure: s.Insecure, connections: s.MaxConnections}
+	if s.MaxConnections < 1 {
+		return c, fmt.Errorf("--max-connections is %d: want 1 or more", s.MaxConnections)
+	}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		return c, errors.New("--tls-cert and --tls-key go together")
 	}

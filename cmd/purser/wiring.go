@@ -33,6 +33,7 @@ type nodeConfig struct {
 	origins       []string
 	tls           *tls.Config
 	insecure      bool
+	connections   int                  // to each port; 0 = the server's default
 	telemetry     *telemetry.Telemetry // nil = nothing is exported
 }
 
@@ -72,7 +73,7 @@ func newNode(ctx context.Context, c nodeConfig, store openedStore, k clock, log 
 		return nil, fmt.Errorf("settings: %w", err)
 	}
 	n.server, err = server.New(server.Deps{Authority: n.authority, Store: store, Logger: log, Metrics: metrics, Feed: feed, Tracer: c.telemetry.TracerProvider(),
-		TLS: c.tls, Insecure: c.insecure, Origins: c.origins, Now: k.Now})
+		TLS: c.tls, Insecure: c.insecure, Origins: c.origins, Now: k.Now, Limits: server.Limits{Connections: c.connections}})
 	if err != nil {
 		return nil, err
 	}
