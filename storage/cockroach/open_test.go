@@ -109,6 +109,15 @@ func TestSessionsHaveTimeouts(t *testing.T) {
 	}
 }
 
+func TestSessionsPlanForSmallTables(t *testing.T) {
+	s := open(t, Options{URL: testdb.PostgreSQL(t)})
+	for _, setting := range []string{"enable_seqscan", "jit"} {
+		if n := count(t, s, "SELECT count(*) FROM pg_settings WHERE name = $1 AND setting = 'off'", setting); n != 1 {
+			t.Errorf("%s is not off", setting)
+		}
+	}
+}
+
 // Migrations are not under the limit of statements: a table may be large.
 func TestMigrationsHaveNoTimeout(t *testing.T) {
 	url := with(testdb.PostgreSQL(t), "statement_timeout=1") // an instant: no table is made in it
