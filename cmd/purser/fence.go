@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -13,7 +14,7 @@ type fenceCmd struct {
 
 // Help is shown by --help.
 func (fenceCmd) Help() string {
-	return `Nodes that ran on a store before it was restored hold amounts and have issued tokens that it does not know of. Fencing declares all of them dead at once: what they had set aside returns when a node runs, and commits of their tokens are charged once, as LATE, whether the backup knew the reservation or not.
+	return `Nodes that ran on a store before it was restored hold amounts and have issued tokens that it does not know of. Fencing declares all of them dead at once: what they had set aside returns when a node runs, and commits of their tokens are charged once, as LATE, whether the backup knew the reservation or not. Tokens of a node that the backup does not know at all are refused.
 
 Stop every node, restore, fence, start. Without it commits of old tokens could be charged to amounts that the backup does not have. Fencing a store that was not restored is safe too; it ends every reservation that is out.
 
@@ -30,6 +31,9 @@ type fenced struct {
 
 // Run fences.
 func (f *fenceCmd) Run(e *env) error {
+	if err := f.Store.exists(e.ctx); err != nil {
+		return fmt.Errorf("fence: %w", err)
+	}
 	store, _, err := f.Store.open(e.ctx, e.log, e.clock, 0)
 	if err != nil {
 		return err

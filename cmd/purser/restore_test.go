@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +51,11 @@ func TestRestoreFromABackup(t *testing.T) {
 	}
 	if err := os.Rename(copied, path); err != nil {
 		t.Fatal(err)
+	}
+	wrong := sqliteStore(t)
+	fails(t, exitFailure, []string{"is empty or not there"}, "fence", "--store", wrong)
+	if _, err := os.Stat(strings.TrimPrefix(wrong, "sqlite:")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a name that is wrong was made a store: %v", err)
 	}
 	if out := must(t, "fence", "--store", store); !strings.Contains(out, "1 nodes declared dead, 2 lanes") {
 		t.Errorf("fence says %q", out)

@@ -80,6 +80,20 @@ func (u storeURL) open(ctx context.Context, log *slog.Logger, c clock, maxPages 
 	return store, state == cockroach.Empty, nil
 }
 
+// exists refuses a store that holds nothing yet, for commands that would otherwise make a new
+// one of a name that is wrong, and find everything well with it.
+func (u storeURL) exists(ctx context.Context) error {
+	path, embedded := u.path()
+	if embedded {
+		if empty, err := sqliteEmpty(path); err != nil || !empty {
+			return err
+		}
+	} else if state, err := cockroach.SchemaState(ctx, string(u)); err != nil || state != cockroach.Empty {
+		return err
+	}
+	return fmt.Errorf("store %s is empty or not there: name the one that was restored", u)
+}
+
 // openReadOnly opens the store beside a running server.
 func (u storeURL) openReadOnly(ctx context.Context, log *slog.Logger, c clock) (openedStore, error) {
 	if path, ok := u.path(); ok {
