@@ -153,6 +153,45 @@ func strip(s string) string {
 	return regexp.MustCompile(`(?m)^ +price_version: \d+\n`).ReplaceAllString(steady(s), "")
 }
 
+// TestDryRunAsksTheServer: what applying would stumble over shows before half of it is done;
+// what the file itself makes first is no reason to refuse.
+func TestDryRunAsksTheServer(t *testing.T) {
+	o := openOffice(t)
+	for _, c := range []struct{ file, want string }{
+		{"accounts:\n  - {id: new, plan: nosuch}\n", `f.yaml:2: create subscription new: there is no plan "nosuch"`},
+		{"accounts:\n  - {id: new, plan: pro, plan_version: 9}\n", "PLAN_NOT_FOUND"},
+		{"accounts:\n  - {id: new, parent: nosuch}\n", "ACCOUNT_NOT_FOUND"},
+		{"plans:\n  - {id: new, rate_card: nosuch, entitlements: [{feature: chat.gpt-small}]}\n", "RATE_CARD_NOT_FOUND"},
+		{"plans:\n  - {id: new, rate_card: standard, entitlements: [{feature: nosuch}]}\n", "FEATURE_NOT_FOUND"},
+		{"plans:\n  - {id: new, rate_card: standard, entitlements: [{feature: chat.gpt-small, quotas: [{id: free-daily-requests, meter: input_tokens, limit: 1, window: DAY}]}]}\n",
+			`quota "free-daily-requests" keeps its meter and window`},
+		{"budgets:\n  - {account: globex, id: monthly, credits: 5, window: DAY, enforcement: HARD}\n", "keeps its unit, window and labels"},
+		{"keys:\n  - {principal: new, role: GATE, account: nosuch}\n", "ACCOUNT_NOT_FOUND"},
+	} {
+		file := writeFile(t, "f.yaml", c.file)
+		o.fails(exitFailure, []string{c.want}, "apply", "-f", file, "--dry-run")
+	}
+	if out := o.must("get", "accounts", "-o", "name"); strings.Contains(out, "account/new") {
+		t.Errorf("a dry run made something:\n%s", out)
+	}
+	whole := writeFile(t, "whole.yaml", `features:
+  - {id: voice, kind: METERED, meters: [audio_seconds]}
+rate_cards:
+  - {id: voices, prices: [{feature: voice, meter: audio_seconds, credits: 1, per: 60}]}
+plans:
+  - {id: talk, rate_card: voices, entitlements: [{feature: voice, quotas: [{id: talk-daily, meter: audio_seconds, limit: 9, window: DAY}]}]}
+accounts:
+  - {id: above, plan: talk}
+  - {id: below, parent: above, grants: [{id: first, credits: 1}], budgets: [{id: daily, credits: 1, window: DAY, enforcement: HARD}]}
+keys:
+  - {principal: below, role: GATE, account: below}
+`)
+	if out := o.must("apply", "-f", whole, "--dry-run"); !strings.HasSuffix(out, "9 to change, 0 unchanged; nothing was done\n") {
+		t.Errorf("a file that makes everything it names:\n%s", out)
+	}
+	o.must("apply", "-f", whole)
+}
+
 func TestDryRunShowsWhatChanges(t *testing.T) {
 	o := openOffice(t)
 	changed := strings.NewReplacer("display_name: Globex", "display_name: Globex Inc.", "limit: 100, window: DAY", "limit: 200, window: DAY",

@@ -79,6 +79,9 @@ func (a *applyCmd) apply(e *env, s *apply.Server, m *manifest.Manifest) error {
 		return err
 	}
 	if a.DryRun {
+		if err := plan.Check(e.ctx); err != nil {
+			return err
+		}
 		var diff bytes.Buffer
 		if err := a.writeDiff(&diff, plan, e.out.paint); err != nil {
 			return err

@@ -49,9 +49,9 @@ func (s *Server) account(ctx context.Context, a manifest.Account, p *Plan) error
 	switch {
 	case status.Code(err) == codes.NotFound:
 		p.created[a.ID] = true
-		p.add(a.Pos, Action{Verb: Create, Kind: "account", ID: a.ID, After: itself(a),
-			do: call(s.Accounts.CreateAccount, &purserv1.CreateAccountRequest{
-				Id: a.ID, Parent: a.Parent, TimeZone: a.TimeZone, DisplayName: a.DisplayName})})
+		p.add(a.Pos, call(Action{Verb: Create, Kind: "account", ID: a.ID, After: itself(a)},
+			s.Accounts.CreateAccount, &purserv1.CreateAccountRequest{
+				Id: a.ID, Parent: a.Parent, TimeZone: a.TimeZone, DisplayName: a.DisplayName}))
 	case err != nil:
 		return err
 	case have.GetParent() != a.Parent:
@@ -82,9 +82,9 @@ func (s *Server) updateAccount(a manifest.Account, have *purserv1.Account, p *Pl
 	}
 	before, after := itself(resource.FromAccount(have)), itself(a)
 	after.TimeZone = cmp.Or(after.TimeZone, before.TimeZone)
-	p.add(a.Pos, Action{Verb: Update, Kind: "account", ID: a.ID, Detail: strings.Join(paths, ", "), Before: before, After: after,
-		do: call(s.Accounts.UpdateAccount, &purserv1.UpdateAccountRequest{Id: a.ID, DisplayName: a.DisplayName, TimeZone: a.TimeZone,
-			UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}, Etag: have.GetEtag()})})
+	p.add(a.Pos, call(Action{Verb: Update, Kind: "account", ID: a.ID, Detail: strings.Join(paths, ", "), Before: before, After: after},
+		s.Accounts.UpdateAccount, &purserv1.UpdateAccountRequest{Id: a.ID, DisplayName: a.DisplayName, TimeZone: a.TimeZone,
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}, Etag: have.GetEtag()}))
 }
 
 // subscribed is what a subscription looks like in a file.
@@ -104,8 +104,7 @@ func (s *Server) subscription(a manifest.Account, have *purserv1.Account, p *Pla
 		p.Unchanged++
 		return
 	}
-	change := Action{Verb: Create, Kind: "subscription", ID: a.ID, Detail: a.Plan, After: subscribed{a.ID, a.Plan, a.PlanVersion},
-		do: call(s.Accounts.SetSubscription, &purserv1.SetSubscriptionRequest{Account: a.ID, Plan: a.Plan, Version: a.PlanVersion})}
+	change := Action{Verb: Create, Kind: "subscription", ID: a.ID, Detail: a.Plan, After: subscribed{a.ID, a.Plan, a.PlanVersion}}
 	if have.GetPlan() != "" {
 		change.Verb, change.Before = Update, subscribed{a.ID, have.GetPlan(), have.GetPlanVersion()}
 		change.Detail = fmt.Sprintf("from %s version %d to %s", have.GetPlan(), have.GetPlanVersion(), a.Plan)
@@ -113,5 +112,21 @@ func (s *Server) subscription(a manifest.Account, have *purserv1.Account, p *Pla
 	if a.PlanVersion > 0 {
 		change.Detail += fmt.Sprintf(" version %d", a.PlanVersion)
 	}
+	change = call(change, s.Accounts.SetSubscription, &purserv1.SetSubscriptionRequest{Account: a.ID, Plan: a.Plan, Version: a.PlanVersion})
+	if have == nil { // without the account the server would not come to look at the plan
+		change.check = s.hasPlan(a.Plan, a.PlanVersion)
+	}
 	p.add(a.Pos, change)
+}
+
+// hasPlan asks for a plan, or for the version named.
+func (s *Server) hasPlan(id string, version int64) func(context.Context) error {
+	return func(ctx context.Context) (err error) {
+		if version > 0 {
+			_, err = s.Catalog.GetPlanVersion(ctx, &purserv1.GetPlanVersionRequest{Plan: id, Version: version})
+		} else {
+			_, err = s.Catalog.GetPlan(ctx, &purserv1.GetPlanRequest{Plan: id})
+		}
+		return err
+	}
 }

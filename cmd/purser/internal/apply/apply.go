@@ -6,9 +6,14 @@ package apply
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/purser-io/purser/cmd/purser/internal/manifest"
@@ -40,7 +45,8 @@ type Action struct {
 	After  any    `json:"after"`
 	Secret string `json:"secret,omitempty"` // of a key, once it is created
 
-	do func(ctx context.Context, a *Action) error
+	do    func(ctx context.Context, a *Action) error
+	check func(ctx context.Context) error // the same with validate_only
 }
 
 // String is the action as one line.
@@ -80,7 +86,7 @@ func (s *Server) Compare(ctx context.Context, m *manifest.Manifest) (*Plan, erro
 func (p *Plan) Do(ctx context.Context, done func(*Action) error) error {
 	for _, a := range p.Actions {
 		if err := a.do(ctx, a); err != nil {
-			return fmt.Errorf("%s:%d: %s %s %s: %w", p.name, a.Line, a.Verb, a.Kind, a.ID, err)
+			return p.failed(a, err)
 		}
 		if err := done(a); err != nil {
 			return err
@@ -99,10 +105,63 @@ func (p *Plan) at(pos manifest.Pos, err error) error {
 	return fmt.Errorf("%s:%d:%d: %w", p.name, pos.Line, pos.Column, err)
 }
 
-// call is an action that needs nothing of its answer.
-func call[Q, R any](rpc func(context.Context, *Q, ...grpc.CallOption) (*R, error), request *Q) func(context.Context, *Action) error {
-	return func(ctx context.Context, _ *Action) error {
-		_, err := rpc(ctx, request)
+// Check has the server say what it would refuse, and changes nothing. What rests on something
+// that the plan has yet to make cannot be checked before that is there, and passes.
+func (p *Plan) Check(ctx context.Context) error {
+	for _, a := range p.Actions {
+		if err := a.check(ctx); err != nil && !p.makes(err) {
+			return p.failed(a, err)
+		}
+	}
+	return nil
+}
+
+func (p *Plan) failed(a *Action, err error) error {
+	return fmt.Errorf("%s:%d: %s %s %s: %w", p.name, a.Line, a.Verb, a.Kind, a.ID, err)
+}
+
+// makes says whether a refusal is for the lack of something that the plan makes: errors name
+// what is missing. A meter comes with a feature.
+func (p *Plan) makes(err error) bool {
+	for _, detail := range status.Convert(err).Details() {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		if !ok {
+			continue
+		}
+		for _, a := range p.Actions {
+			switch {
+			case info.GetReason() == "UNIT_UNKNOWN" && a.Kind == "feature",
+				strings.HasSuffix(info.GetReason(), "_NOT_FOUND") && info.GetMetadata()[strings.ReplaceAll(a.Kind, " ", "_")] == a.ID:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// message is a request that can be checked only, of type *Q.
+type message[Q any] interface {
+	*Q
+	proto.Message
+}
+
+// call makes an action's change by a call, of whose answer it needs nothing.
+func call[Q, R any, M message[Q]](a Action, rpc func(context.Context, *Q, ...grpc.CallOption) (*R, error), request M) Action {
+	a.do = func(ctx context.Context, _ *Action) error {
+		_, err := rpc(ctx, (*Q)(request))
+		return err
+	}
+	a.check = checked(rpc, request)
+	return a
+}
+
+// checked is a call by which the server says what it would refuse, and does nothing.
+func checked[Q, R any, M message[Q]](rpc func(context.Context, *Q, ...grpc.CallOption) (*R, error), request M) func(context.Context) error {
+	return func(ctx context.Context) error {
+		only := proto.Clone(request).(M)
+		fields := only.ProtoReflect()
+		fields.Set(fields.Descriptor().Fields().ByName("validate_only"), protoreflect.ValueOfBool(true))
+		_, err := rpc(ctx, (*Q)(only))
 		return err
 	}
 }

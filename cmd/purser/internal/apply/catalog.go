@@ -27,9 +27,9 @@ func (s *Server) features(ctx context.Context, m *manifest.Manifest, p *Plan) er
 		want.Pos, want.Status, want.Meters = manifest.Pos{}, nil, slices.Sorted(slices.Values(f.Meters))
 		i := slices.IndexFunc(have, func(h *purserv1.Feature) bool { return h.GetId() == f.ID })
 		if i < 0 {
-			p.add(f.Pos, Action{Verb: Create, Kind: "feature", ID: f.ID, After: want,
-				do: call(s.Catalog.CreateFeature, &purserv1.CreateFeatureRequest{Id: f.ID, Kind: featureKind(f.Kind),
-					DisplayName: f.DisplayName, Description: f.Description, Meters: f.Meters})})
+			p.add(f.Pos, call(Action{Verb: Create, Kind: "feature", ID: f.ID, After: want},
+				s.Catalog.CreateFeature, &purserv1.CreateFeatureRequest{Id: f.ID, Kind: featureKind(f.Kind),
+					DisplayName: f.DisplayName, Description: f.Description, Meters: f.Meters}))
 			continue
 		}
 		if err := s.feature(want, have[i], f.Pos, p); err != nil {
@@ -58,9 +58,9 @@ func (s *Server) feature(want manifest.Feature, have *purserv1.Feature, pos mani
 		p.Unchanged++
 		return nil
 	}
-	p.add(pos, Action{Verb: Update, Kind: "feature", ID: want.ID, Detail: strings.Join(paths, ", "), Before: before, After: want,
-		do: call(s.Catalog.UpdateFeature, &purserv1.UpdateFeatureRequest{Id: want.ID, DisplayName: want.DisplayName, Description: want.Description,
-			Meters: want.Meters, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}, Etag: have.GetEtag()})})
+	p.add(pos, call(Action{Verb: Update, Kind: "feature", ID: want.ID, Detail: strings.Join(paths, ", "), Before: before, After: want},
+		s.Catalog.UpdateFeature, &purserv1.UpdateFeatureRequest{Id: want.ID, DisplayName: want.DisplayName, Description: want.Description,
+			Meters: want.Meters, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}, Etag: have.GetEtag()}))
 	return nil
 }
 
@@ -78,8 +78,8 @@ func (s *Server) rateCards(ctx context.Context, m *manifest.Manifest, p *Plan) e
 		request := &purserv1.PublishRateCardRequest{Id: c.ID, EffectiveTime: timestamp(c.EffectiveTime), Prices: prices(c.Prices)}
 		i := slices.IndexFunc(have, func(h *purserv1.RateCard) bool { return h.GetId() == c.ID })
 		if i < 0 {
-			p.add(c.Pos, Action{Verb: Create, Kind: "rate card", ID: c.ID, Detail: fmt.Sprintf("%d prices", len(c.Prices)), After: want,
-				do: call(s.Catalog.PublishRateCard, request)})
+			p.add(c.Pos, call(Action{Verb: Create, Kind: "rate card", ID: c.ID, Detail: fmt.Sprintf("%d prices", len(c.Prices)), After: want},
+				s.Catalog.PublishRateCard, request))
 			continue
 		}
 		before := resource.FromRateCard(have[i])
@@ -92,8 +92,8 @@ func (s *Server) rateCards(ctx context.Context, m *manifest.Manifest, p *Plan) e
 			request.EffectiveTime = nil
 			before.EffectiveTime, want.EffectiveTime = time.Time{}, time.Time{}
 		}
-		p.add(c.Pos, Action{Verb: Update, Kind: "rate card", ID: c.ID, Detail: fmt.Sprintf("version %d with other prices", have[i].GetVersion()+1),
-			Before: before, After: want, do: call(s.Catalog.PublishRateCard, request)})
+		p.add(c.Pos, call(Action{Verb: Update, Kind: "rate card", ID: c.ID, Detail: fmt.Sprintf("version %d with other prices", have[i].GetVersion()+1),
+			Before: before, After: want}, s.Catalog.PublishRateCard, request))
 	}
 	return nil
 }
@@ -117,10 +117,10 @@ func (s *Server) plans(ctx context.Context, m *manifest.Manifest, p *Plan) error
 	for _, plan := range m.Plans {
 		want := resource.SortedPlan(plan)
 		want.Pos, want.Status = manifest.Pos{}, nil
-		do := call(s.Catalog.PublishPlanVersion, planRequest(plan))
+		request := planRequest(plan)
 		i := slices.IndexFunc(have, func(h *purserv1.PlanVersion) bool { return h.GetPlan() == plan.ID })
 		if i < 0 {
-			p.add(plan.Pos, Action{Verb: Create, Kind: "plan", ID: plan.ID, After: want, do: do})
+			p.add(plan.Pos, call(Action{Verb: Create, Kind: "plan", ID: plan.ID, After: want}, s.Catalog.PublishPlanVersion, request))
 			continue
 		}
 		before := resource.FromPlan(have[i])
@@ -128,8 +128,8 @@ func (s *Server) plans(ctx context.Context, m *manifest.Manifest, p *Plan) error
 			p.Unchanged++
 			continue
 		}
-		p.add(plan.Pos, Action{Verb: Update, Kind: "plan", ID: plan.ID, Before: before, After: want, do: do,
-			Detail: fmt.Sprintf("version %d; subscriptions stay on theirs", have[i].GetVersion()+1)})
+		p.add(plan.Pos, call(Action{Verb: Update, Kind: "plan", ID: plan.ID, Before: before, After: want,
+			Detail: fmt.Sprintf("version %d; subscriptions stay on theirs", have[i].GetVersion()+1)}, s.Catalog.PublishPlanVersion, request))
 	}
 	return nil
 }

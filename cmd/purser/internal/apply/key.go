@@ -34,7 +34,8 @@ func (s *Server) keys(ctx context.Context, m *manifest.Manifest, p *Plan) error 
 				r, err := s.Keys.CreateKey(ctx, request)
 				a.Secret = r.GetSecret()
 				return err
-			}})
+			},
+			check: checked(s.Keys.CreateKey, request)})
 	}
 	return nil
 }

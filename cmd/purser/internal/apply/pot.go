@@ -49,9 +49,8 @@ func (s *Server) grant(g manifest.Grant, list []*purserv1.Grant, p *Plan) error 
 		}
 		after := g
 		after.Pos, after.Status = manifest.Pos{}, nil
-		p.add(g.Pos, Action{Verb: Create, Kind: "grant", ID: g.Account + "/" + g.ID,
-			Detail: amount.FormatCredits(int64(g.Micros)) + " credits", After: after,
-			do: call(s.Accounts.CreateGrant, grantRequest(g))})
+		p.add(g.Pos, call(Action{Verb: Create, Kind: "grant", ID: g.Account + "/" + g.ID,
+			Detail: amount.FormatCredits(int64(g.Micros)) + " credits", After: after}, s.Accounts.CreateGrant, grantRequest(g)))
 		return nil
 	}
 	have := resource.FromGrant(list[i])
@@ -88,7 +87,7 @@ func (s *Server) budgets(ctx context.Context, m *manifest.Manifest, p *Plan) err
 func (s *Server) budget(b manifest.Budget, list []*purserv1.Budget, p *Plan) {
 	after, request := b, budgetRequest(b)
 	after.Pos, after.Status = manifest.Pos{}, nil
-	change := Action{Verb: Create, Kind: "budget", ID: b.Account + "/" + b.ID, After: after, do: call(s.Accounts.PutBudget, request)}
+	change := Action{Verb: Create, Kind: "budget", ID: b.Account + "/" + b.ID, After: after}
 	if i := slices.IndexFunc(list, func(h *purserv1.Budget) bool { return h.GetId() == b.ID }); i >= 0 {
 		before := resource.FromBudget(list[i])
 		if same(before, after) {
@@ -97,7 +96,7 @@ func (s *Server) budget(b manifest.Budget, list []*purserv1.Budget, p *Plan) {
 		}
 		change.Verb, change.Before, request.Etag = Update, before, list[i].GetEtag()
 	}
-	p.add(b.Pos, change)
+	p.add(b.Pos, call(change, s.Accounts.PutBudget, request))
 }
 
 func budgetRequest(b manifest.Budget) *purserv1.PutBudgetRequest {
