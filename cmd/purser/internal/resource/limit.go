@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/purser-io/purser/cmd/purser/internal/manifest"
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
@@ -35,7 +36,7 @@ func sortedLimits(l manifest.Limits) manifest.Limits {
 	}
 }
 
-// limitWords says limits in short: 60 requests per 1m0s for each user, 4 live.
+// limitWords says limits in short: 60 requests per minute for each user, 4 live.
 func limitWords(l limited) string {
 	var out []string
 	add := func(words, label string) {
@@ -45,7 +46,7 @@ func limitWords(l limited) string {
 		out = append(out, words)
 	}
 	for _, r := range l.GetRates() {
-		words := fmt.Sprintf("%d %s per %v", r.GetLimit(), r.GetMeter(), r.GetPer().AsDuration())
+		words := fmt.Sprintf("%d %s per %s", r.GetLimit(), r.GetMeter(), perWords(r.GetPer().AsDuration()))
 		if r.GetBurst() != 0 {
 			words += fmt.Sprintf(" (%d at once)", r.GetBurst())
 		}
@@ -55,4 +56,16 @@ func limitWords(l limited) string {
 		add(strconv.FormatInt(c.GetLimit(), 10)+" live", c.GetLabelKey())
 	}
 	return strings.Join(out, ", ")
+}
+
+func perWords(d time.Duration) string {
+	switch d {
+	case time.Second:
+		return "second"
+	case time.Minute:
+		return "minute"
+	case time.Hour:
+		return "hour"
+	}
+	return manifest.Duration(d).String()
 }
