@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -129,14 +131,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	var c cli
 	parser, err := kong.New(&c, kong.Name("purser"), kong.Description(description), kong.UsageOnError(),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.DefaultEnvars("PURSER"), engineDefaults())
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.DefaultEnvars("PURSER"), kong.NamedMapper("path", file{}), engineDefaults())
 	if err != nil {
 		fmt.Fprintln(stderr, "purser:", err)
 		return exitFailure
 	}
 	defer func() {
-		if e, ok := recover().(exit); ok {
+		switch e := recover().(type) {
+		case nil:
+		case exit:
 			code = int(e)
+		default: // a fault, which must not look like success
+			panic(e)
 		}
 	}()
 	if len(args) > 0 && args[0] == completion.Command {
@@ -145,7 +151,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	command, err := parser.Parse(shortFlags(args))
 	if err != nil {
-		fmt.Fprintf(stderr, "purser: %v\nTry: purser --help\n", err)
+		fmt.Fprintf(stderr, "purser: %v\nTry: %s --help\n", err, understood(err))
 		return exitUsage
 	}
 	e := &env{ctx: ctx, in: stdin, stderr: stderr, log: c.logger(stderr, command.Command())}
@@ -160,6 +166,48 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitCode(err)
 	}
 	return exitOK
+}
+
+// understood is the command line as far as it was one, whose help says what goes on behind it.
+func understood(err error) string {
+	words := "purser"
+	if e, ok := errors.AsType[*kong.ParseError](err); ok && e.Context != nil {
+		for _, p := range e.Context.Path {
+			if p.Command != nil {
+				words += " " + p.Command.Name
+			}
+		}
+	}
+	return words
+}
+
+// file reads the name of a file, or several with commas between for a flag that takes them.
+// Kong's own makes the working folder of an empty one, which is what a variable of the
+// environment has that was set to nothing.
+type file struct{}
+
+// Decode implements kong.Mapper.
+func (file) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
+	var name string
+	if err := ctx.Scan.PopValueInto("file", &name); err != nil {
+		return err
+	}
+	full := func(name string) string {
+		if name == "" || name == "-" {
+			return name
+		}
+		return kong.ExpandPath(name)
+	}
+	if target.Kind() == reflect.String {
+		target.SetString(full(name))
+		return nil
+	}
+	for part := range strings.SplitSeq(name, ",") {
+		if part != "" {
+			target.Set(reflect.Append(target, reflect.ValueOf(full(part))))
+		}
+	}
+	return nil
 }
 
 // logger logs the server's doings for serve; a command with a server inside shows its own

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/purser-io/purser/quota/authority"
+	"github.com/purser-io/purser/server"
 )
 
 // parse reads a command line without running it.
@@ -37,6 +38,9 @@ func TestEngineFlagsHaveTheAuthoritysDefaults(t *testing.T) {
 		if got := parse(t, "serve").Serve.Engine.config(embedded); got != want {
 			t.Errorf("config = %+v, want %+v", got, want)
 		}
+	}
+	if got := parse(t, "serve").Serve.MaxConnections; got != server.DefaultConnections {
+		t.Errorf("--max-connections = %d, want %d", got, server.DefaultConnections)
 	}
 }
 
@@ -161,10 +165,29 @@ func TestUsageErrors(t *testing.T) {
 	fails(t, exitUsage, []string{"want sqlite:PATH or postgresql://"}, "serve", "--store=mysql://x")
 	fails(t, exitUsage, []string{"want 1 to 4096"}, "demo", "--concurrency=0")
 	fails(t, exitUsage, []string{"--speed is negative"}, "demo", "--speed=-1")
-	fails(t, exitUsage, []string{"--file"}, "apply")
+	fails(t, exitUsage, []string{"--file", "Try: purser apply --help"}, "apply")
+	fails(t, exitUsage, []string{"--role", "Try: purser keys create --help"}, "keys", "create", "--role", "boss", "--principal", "x")
+	t.Setenv("PURSER_KEY_FILE", "")
+	fails(t, exitFailure, []string{"say with --key-file which API key to use"}, "get", "accounts")
+}
+
+// broken is a standard output that is gone in a way that nobody thought of.
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { panic("broken") }
+
+func TestAFaultIsNoSuccess(t *testing.T) {
+	defer func() {
+		if recover() != "broken" {
+			t.Error("a panic was lost")
+		}
+	}()
+	code := run(t.Context(), []string{"version"}, strings.NewReader(""), broken{}, io.Discard)
+	t.Errorf("the program ended with exit code %d", code)
 }
 
 func TestSettingsOutOfBounds(t *testing.T) {
+	fails(t, exitFailure, []string{"--max-connections is 0: want 1 or more"}, "serve", "--store", sqliteStore(t), "--max-connections=0")
 	fails(t, exitFailure, []string{"lease is", "lanes is 17"}, "serve", "--store", sqliteStore(t), "--listen=127.0.0.1:0",
 		"--metrics-listen=", "--lease=1ms", "--lanes=17")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -96,11 +97,11 @@ func (c *keysCreateCmd) Run(e *env) error {
 		}
 		k, err := keys.create(e.ctx, want)
 		if err != nil {
-			return err
+			return fmt.Errorf("create key of %s: %w", c.Principal, err)
 		}
 		if c.Out != "" {
 			if err := writeSecret(c.Out, k.Secret); err != nil {
-				return err
+				return fmt.Errorf("%w: the key %s was made, and nobody has its secret: revoke it", err, k.ID)
 			}
 			k.Secret = ""
 		}
@@ -124,7 +125,7 @@ func (c *keysListCmd) Run(e *env) error {
 	return c.Target.with(e, func(keys keyAdmin) error {
 		list, err := keys.list(e.ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("list keys: %w", err)
 		}
 		return e.out.emit(list, func(w io.Writer) { printKeys(w, list) })
 	})
@@ -158,7 +159,7 @@ func (c *keysRevokeCmd) Run(e *env) error {
 	return c.Target.with(e, func(keys keyAdmin) error {
 		k, err := keys.revoke(e.ctx, c.ID)
 		if err != nil {
-			return err
+			return fmt.Errorf("revoke key %s: %w", c.ID, err)
 		}
 		return e.out.emit(k, func(w io.Writer) { printLine(w, "key %s of %s is revoked", k.ID, k.Principal) })
 	})

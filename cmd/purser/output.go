@@ -106,7 +106,9 @@ func explain(err error) string {
 			definite = definite || d.GetMetadata()[notApplied] == "true"
 		case *errdetails.BadRequest:
 			for _, v := range d.GetFieldViolations() {
-				violations += fmt.Sprintf("\n  %s: %s", v.GetField(), v.GetDescription())
+				if line := v.GetField() + ": " + v.GetDescription(); line != st.Message() {
+					violations += "\n  " + line
+				}
 			}
 		}
 	}
