@@ -108,7 +108,8 @@ type wallClock func() time.Time
 // Now tells the time.
 func (c wallClock) Now() time.Time { return c() }
 
-// New builds a server; it starts nothing. The error names everything that is missing.
+// New builds a server; it listens to nobody yet. End it with GracefulStop, whether it served or
+// not. The error names everything that is missing.
 func New(d Deps) (*Server, error) {
 	if err := d.complete(); err != nil {
 		return nil, fmt.Errorf("new server: %w", err)
@@ -122,6 +123,7 @@ func New(d Deps) (*Server, error) {
 	}
 	s := &Server{deps: d, grpc: grpc.NewServer(options.All()...), options: options, health: health.NewServer(), metrics: d.Metrics}
 	if s.http, err = s.newHTTP(s.register(), chain); err != nil {
+		s.grpc.Stop()
 		return nil, fmt.Errorf("new server: %w", err)
 	}
 	return s, nil
@@ -157,6 +159,11 @@ func (d *Deps) complete() error {
 	return errors.Join(errs...)
 }
 
+// streamWorkers serve calls one after the other, on stacks that have grown once; a goroutine
+// of its own for each call spends a tenth of the server's time growing its stack. Calls that
+// come while all are busy get one all the same, so nothing waits for a worker.
+const streamWorkers = 64
+
 // options are the transport's bounds and the interceptors.
 func (d *Deps) options() (o Options, c *chain, err error) {
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(d.Metrics.registry), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo())
@@ -181,6 +188,7 @@ func (d *Deps) options() (o Options, c *chain, err error) {
 	o.Transport = []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(l.receiveBytes()),
 		grpc.MaxHeaderListSize(l.HeaderBytes),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(l.HandshakeTime),
 		grpc.MaxConcurrentStreams(l.StreamsPerConnection),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: l.KeepaliveMin, PermitWithoutStream: true}),

@@ -287,9 +287,11 @@ func TestNewNamesEverythingThatIsMissing(t *testing.T) {
 	w := newWorld(t)
 	d := w.deps
 	d.Metrics = server.NewMetrics()
-	if _, err := server.New(d); err != nil {
+	first, err := server.New(d)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer first.GracefulStop(t.Context())
 	if _, err := server.New(d); err == nil {
 		t.Error("two servers share one registry")
 	}
