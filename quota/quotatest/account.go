@@ -19,6 +19,14 @@ func (db *DB) CreateAccount(id, parent string) {
 	db.bump(quota.ChangeAccount, id)
 }
 
+// change replaces an account by a copy with the next epoch, to be changed at once.
+func (db *DB) change(id string) *account {
+	a := *db.accounts[id]
+	a.Epoch++
+	db.accounts[id] = &a
+	return &a
+}
+
 // Profile reads an account with its chain and budgets.
 func (db *DB) Profile(id string) *quota.Profile {
 	p := &quota.Profile{Revision: db.revision}
@@ -31,19 +39,16 @@ func (db *DB) Profile(id string) *quota.Profile {
 
 // SetStatus suspends or resumes, and returns the revision that nodes must acknowledge.
 func (db *DB) SetStatus(id string, s quota.AccountStatus) int64 {
-	a := db.accounts[id]
-	a.Status = s
-	a.Epoch++
+	db.change(id).Status = s
 	return db.bump(quota.ChangeAccount, id)
 }
 
 // PutBudget adds a budget or changes its cap.
 func (db *DB) PutBudget(b quota.Budget) {
-	a := db.accounts[b.Account]
-	a.budgets = slices.DeleteFunc(a.budgets, func(x quota.Budget) bool { return x.ID == b.ID })
+	a := db.change(b.Account)
+	a.budgets = slices.DeleteFunc(slices.Clone(a.budgets), func(x quota.Budget) bool { return x.ID == b.ID })
 	a.budgets = append(a.budgets, b)
 	slices.SortFunc(a.budgets, func(x, y quota.Budget) int { return compare(x.ID, y.ID) })
-	a.Epoch++
 	db.bump(quota.ChangeAccount, b.Account)
 	db.Oracle.capped(&b)
 }
@@ -78,7 +83,7 @@ func (db *DB) VoidGrant(payer, id string) {
 		p.Refunded += p.Available
 	}
 	p.Available, p.Voided = 0, true
-	db.accounts[payer].Epoch++
+	db.change(payer)
 	db.bump(quota.ChangeAccount, payer)
 }
 

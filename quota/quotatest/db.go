@@ -44,6 +44,11 @@ type Break struct {
 	NoTrace           bool // a draw that gave nothing cannot be recognised when it lands again (R11)
 	NoShrinkSequence  bool // a shrink is applied as often as it is sent (R19)
 	NoHalf            bool // draws take all that they want (R28): no invariant needs the half rule
+	NoKey             bool // Append does not look for entries with the same key (R2)
+	LateFromHold      bool // a LATE charge takes from the closed allotments (R26)
+	CursorUnchecked   bool // Project writes wherever the cursor stands (R20)
+	// Judge decides in place of quota.Judge; nil = that one does.
+	Judge func(open bool, terminal, late *quota.Entry, r *quota.Record) (s quota.Settlement, apply, isLate bool)
 }
 
 // DB is the database.
@@ -213,10 +218,19 @@ func (db *DB) openGrants(payer string, now int64) []*quota.Pot {
 // payDebt pays what the payer owes from at most amount of what grant p has available (R50).
 func (db *DB) payDebt(p *quota.Pot, amount int64) {
 	paid := min(db.debts[p.Payer], amount)
+	if paid == 0 {
+		return
+	}
 	db.debts[p.Payer] -= paid
-	db.spent[quota.PotRef{Payer: p.Payer, Pot: p.ID}] += paid
+	db.count(p, paid)
 	p.Available -= paid
 	p.Direct += paid
+}
+
+// count adds to the projector's figure of a pot.
+func (db *DB) count(p *quota.Pot, amount int64) {
+	ref := quota.PotRef{Payer: p.Payer, Pot: p.ID}
+	set(&db.spent, ref, db.spent[ref]+amount)
 }
 
 // comeHome gives amount, which is escrowed, back to its pot (R14, R50).

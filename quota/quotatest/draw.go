@@ -84,7 +84,7 @@ func (db *DB) trace(l *lane, payer string, w *quota.Want) {
 	a.AllotmentRef = quota.AllotmentRef{Lane: l.id, Number: w.First}
 	a.PotRef = quota.PotRef{Payer: payer}
 	a.Closed = true
-	l.allotments[w.First] = a
+	set(&l.allotments, w.First, a)
 }
 
 func (db *DB) checkEpochs(seen []quota.AccountEpoch) error {
@@ -109,7 +109,7 @@ func (db *DB) serve(l *lane, d *quota.Draw, want *quota.Want) (out []quota.Allot
 		a.AllotmentRef = quota.AllotmentRef{Lane: l.id, Number: no}
 		a.PotRef = quota.PotRef{Payer: p.Payer, Pot: p.ID}
 		a.Amount = amount
-		l.allotments[no] = a
+		set(&l.allotments, no, a)
 		l.numbers = append(l.numbers, no)
 		out = append(out, quota.Allotment{Lane: l.id, Number: no, Pot: p.ID, Amount: amount, NotAfter: p.End})
 	}
@@ -176,6 +176,14 @@ func (db *DB) Return(_ context.Context, id quota.LaneID, shrinks []quota.Shrink)
 		}
 		return nil
 	})
+}
+
+// Shrinks is the number of shrinks applied to an allotment, -1 if there is no such allotment.
+func (db *DB) Shrinks(id quota.LaneID, no quota.AllotmentNo) int64 {
+	if a := db.lanes[id].allotments[no]; a != nil {
+		return a.shrinks
+	}
+	return -1
 }
 
 func (db *DB) checkShrink(l *lane, s *quota.Shrink) error {

@@ -53,14 +53,14 @@ func (db *DB) append(l *lane, no int64, records []quota.Record) (quota.AppendRes
 	}
 	var winners []quota.Entry
 	for i := range records {
-		if e, ok := l.entries[entryKey{records[i].Sequence, records[i].Phase}]; ok {
+		if e, ok := l.entries[entryKey{records[i].Sequence, records[i].Phase}]; ok && !db.Break.NoKey {
 			winners = append(winners, copyEntry(e))
 		}
 	}
 	if len(winners) > 0 {
 		return quota.AppendResult{Winners: winners}, nil
 	}
-	l.batches[no] = records
+	set(&l.batches, no, records)
 	for i := range records {
 		db.enter(records[i].Entry(l.id, no), &records[i])
 	}
@@ -77,7 +77,7 @@ func sameBatch(a, b []quota.Record) bool {
 func (db *DB) enter(e quota.Entry, r *quota.Record) {
 	l := db.lanes[e.Lane]
 	db.Oracle.entered(l, &e, r)
-	l.entries[entryKey{e.Sequence, e.Phase}] = copyEntry(e)
+	set(&l.entries, entryKey{e.Sequence, e.Phase}, copyEntry(e))
 }
 
 // Settle implements quota.JournalStore.
@@ -113,7 +113,10 @@ func (db *DB) settle(g *lane, no int64, records []quota.Record) (fates []quota.S
 		if !apply {
 			continue
 		}
-		if late {
+		switch {
+		case late && db.Break.LateFromHold:
+			r.Phase = quota.PhaseLate
+		case late:
 			r = r.Late()
 		}
 		e := r.Entry(g.id, no)
@@ -130,7 +133,7 @@ func (db *DB) settle(g *lane, no int64, records []quota.Record) (fates []quota.S
 	if len(applied) == 0 {
 		return fates, false, nil
 	}
-	g.batches[no] = applied
+	set(&g.batches, no, applied)
 	for _, l := range db.laneOrder {
 		if n := notes[l.id]; n != nil {
 			l.notes = append(l.notes, *n)
@@ -149,7 +152,11 @@ func (db *DB) judge(r *quota.Record) (s quota.Settlement, apply, late bool) {
 	if db.Break.LateTwice {
 		lateEntry = nil
 	}
-	return quota.Judge(l.state == quota.LaneOpen, l.entry(r.Sequence, quota.PhaseTerminal), lateEntry, r)
+	judge := quota.Judge
+	if db.Break.Judge != nil {
+		judge = db.Break.Judge
+	}
+	return judge(l.state == quota.LaneOpen, l.entry(r.Sequence, quota.PhaseTerminal), lateEntry, r)
 }
 
 // entry is a copy of an entry, nil if there is none.

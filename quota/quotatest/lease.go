@@ -19,8 +19,7 @@ func (db *DB) Register(_ context.Context, r quota.Registration) (g quota.LeaseGr
 		inc = &incarnation{id: r.Incarnation, state: quota.IncarnationLive, sequence: 1}
 		db.incarnations[r.Incarnation] = inc
 		for _, id := range append(slices.Clone(r.Lanes), r.Guest) {
-			l := &lane{id: id, owner: inc, guest: id == r.Guest, state: quota.LaneOpen, batches: make(map[int64][]quota.Record),
-				entries: make(map[entryKey]quota.Entry), allotments: make(map[quota.AllotmentNo]*allotment)}
+			l := &lane{id: id, owner: inc, guest: id == r.Guest, state: quota.LaneOpen}
 			db.lanes[id] = l
 			db.laneOrder = append(db.laneOrder, l)
 		}

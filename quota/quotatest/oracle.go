@@ -35,6 +35,15 @@ type ack struct {
 // Settled reports whether a terminal entry exists.
 func (i *Issued) Settled() bool { return i.terminal != nil }
 
+// Closed reports that no settlement of the kind, unless of delivered usage, can have an effect any
+// more.
+func (i *Issued) Closed(k quota.SettleKind) bool {
+	return i.terminal != nil && (k != quota.Committed || i.terminal.Kind != quota.Expired || i.late != nil)
+}
+
+// Answered reports whether anybody was told for certain how the reservation ended.
+func (i *Issued) Answered() bool { return i.no || len(i.acks) > 0 }
+
 // Oracle remembers promises and answers (the ghost variables of protocol §2.4) and judges
 // states of the database by them. It takes no part in any decision.
 type Oracle struct {
@@ -79,8 +88,13 @@ func (o *Oracle) Issue(incarnation string, t *token.Token, granted []int64) {
 	if o.tokens[i.Key] != nil {
 		o.Violate("I5: reservation %v was issued twice", i.Key)
 	}
-	o.tokens[i.Key] = i
+	set(&o.tokens, i.Key, i)
 	o.order = append(o.order, i)
+	for no := range i.Held {
+		if a := o.db.lanes[i.Key.Lane].allotments[no]; a != nil && t.IssuedAt >= a.notAfter {
+			o.Violate("R34: %v was issued from allotment %d, whose time is over", i.Key, no)
+		}
+	}
 	o.issued(incarnation, t)
 }
 
@@ -152,7 +166,7 @@ func copyToken(t *token.Token) token.Token {
 }
 
 // Suspended notes that Suspend(sync) returned; Resumed that the account may be used again.
-func (o *Oracle) Suspended(account string) { o.suspended[account] = true }
+func (o *Oracle) Suspended(account string) { set(&o.suspended, account, true) }
 
 // Resumed see Suspended.
 func (o *Oracle) Resumed(account string) { delete(o.suspended, account) }
@@ -180,7 +194,7 @@ func (o *Oracle) Refused(k quota.EntryKey) {
 // capped notes a cap in force.
 func (o *Oracle) capped(b *quota.Budget) {
 	k := limitKey{b.Account, b.ID}
-	o.caps[k] = capSeen{now: b.Cap, most: max(o.caps[k].most, b.Cap)}
+	set(&o.caps, k, capSeen{now: b.Cap, most: max(o.caps[k].most, b.Cap)})
 }
 
 // drew is told of every draw on a window that is carried out.
@@ -195,82 +209,6 @@ func (o *Oracle) fenced(l *lane) {
 	for _, i := range o.order {
 		if i.Key.Lane == l.id && i.terminal == nil && o.db.Now < i.Expires+o.Grace-o.Skew {
 			o.Violate("I7: lane %d was closed while %v was promised", l.id, i.Key)
-		}
-	}
-}
-
-// entered is told before an entry is written.
-func (o *Oracle) entered(l *lane, e *quota.Entry, r *quota.Record) {
-	i := o.tokens[quota.EntryKey{Lane: e.Lane, Sequence: e.Sequence}]
-	if i == nil {
-		o.Violate("I5: an entry for %v, which was never issued", e.EntryKey)
-		return
-	}
-	if _, twice := l.entries[entryKey{e.Sequence, e.Phase}]; twice {
-		o.Violate("I5: %v was settled twice", e.EntryKey)
-	}
-	if l.gcBefore > i.Expires {
-		o.Violate("I14: an entry for %v behind the watermark", e.EntryKey)
-	}
-	o.checkParts(i, e)
-	o.checkWindows(i, r)
-	if r.Charged() != e.Charged {
-		o.Violate("I5: the entry of %v charges %d, its record %d", e.EntryKey, e.Charged, r.Charged())
-	}
-	entry := copyEntry(*e)
-	if e.Phase == quota.PhaseTerminal {
-		i.terminal = &entry
-		if e.Kind == quota.Expired && o.db.Now < i.Expires {
-			o.Violate("I8: %v expired before its promised time", e.EntryKey)
-		}
-		return
-	}
-	i.late = &entry
-	switch t := i.terminal; {
-	case t == nil && l.state == quota.LaneOpen:
-		o.Violate("I5: a LATE charge of %v, which is live", e.EntryKey)
-	case t != nil && t.Kind == quota.Committed, t != nil && t.Kind == quota.Released && !r.Delivered:
-		o.Violate("I5: a LATE charge of %v behind %v", e.EntryKey, t.Kind)
-	}
-}
-
-// checkParts holds an entry against the hold (I3): its own lane's owner may raise the hold at
-// commit, anyone else may not; nothing but a commit charges.
-func (o *Oracle) checkParts(i *Issued, e *quota.Entry) {
-	var sum int64
-	for _, p := range e.Parts {
-		sum += p.Amount
-		if p.Amount <= 0 {
-			o.Violate("I3: a part of %d", p.Amount)
-		}
-		if e.BatchLane != e.Lane && p.Amount > i.Held[quota.AllotmentNo(p.Allotment)] {
-			o.Violate("I3: %v is charged %d on allotment %d, held were %d", e.EntryKey, p.Amount, p.Allotment,
-				i.Held[quota.AllotmentNo(p.Allotment)])
-		}
-	}
-	if sum > 0 && (e.Kind != quota.Committed || e.Phase != quota.PhaseTerminal) {
-		o.Violate("I3: %v of kind %v charges allotments", e.EntryKey, e.Kind)
-	}
-}
-
-// checkWindows holds the windows of one limit against each other (R34): nothing is charged to a
-// later one before the earlier is charged all that is held of it.
-func (o *Oracle) checkWindows(i *Issued, r *quota.Record) {
-	for n := 1; n < len(r.Slots); n++ {
-		before, s := &r.Slots[n-1], &r.Slots[n]
-		if !s.Continues || r.Phase != quota.PhaseTerminal {
-			continue
-		}
-		var held int64
-		for _, t := range i.Slots {
-			if len(t.Parts) > 0 && t.Parts[0].Allotment == uint32(before.Anchor) {
-				for _, p := range t.Parts {
-					held += p.Amount
-				}
-			}
-		}
-		if before.Uncovered != 0 || s.Charge > 0 && before.Charge != held {
-			o.Violate("R34: %v charges %d to a later window, and %d of %d to the one before it", r.EntryKey, s.Charge, before.Charge, held)
 		}
 	}
 }

@@ -18,6 +18,20 @@ func (db *DB) Projectable(_ context.Context, self string) (out []quota.Cursor, e
 	return out, nil
 }
 
+// Cursor tells how far a lane has been projected.
+func (db *DB) Cursor(id quota.LaneID) quota.Cursor {
+	l := db.lanes[id]
+	return quota.Cursor{Lane: id, No: l.cursor, Closed: l.state == quota.LaneClosed}
+}
+
+// LastBatch is the highest number of a batch in a lane, 0 if there is none.
+func (db *DB) LastBatch(id quota.LaneID) (last int64) {
+	for no := range db.lanes[id].batches {
+		last = max(last, no)
+	}
+	return last
+}
+
 // Batches implements quota.ProjectionStore.
 func (db *DB) Batches(_ context.Context, c quota.Cursor, limit int) (out []quota.Batch, err error) {
 	l := db.lanes[c.Lane]
@@ -46,13 +60,13 @@ func (db *DB) PotsOf(_ context.Context, refs []quota.AllotmentRef) (map[quota.Al
 func (db *DB) Project(_ context.Context, p *quota.Projection) (applied bool, err error) {
 	err = db.do(OpProject, func() error {
 		l := db.lanes[p.Lane]
-		if applied = l.cursor == p.From; !applied {
+		if applied = l.cursor == p.From || db.Break.CursorUnchecked; !applied {
 			return nil
 		}
 		l.cursor = p.To
 		db.events = append(db.events, p.Events...)
 		for _, s := range p.Spent {
-			db.spent[s.PotRef] += s.Amount
+			set(&db.spent, s.PotRef, db.spent[s.PotRef]+s.Amount)
 		}
 		for i := range p.Claims {
 			db.claim(&p.Claims[i], p.Now)
@@ -75,18 +89,18 @@ func (db *DB) claim(c *quota.Claim, now int64) {
 		p.Direct += c.Amount
 		return
 	}
-	db.claimed[c.Payer] += c.Amount
+	set(&db.claimed, c.Payer, db.claimed[c.Payer]+c.Amount)
 	left := c.Amount
 	for _, g := range db.openGrants(c.Payer, now) {
 		x := min(left, g.Available)
 		g.Available -= x
 		g.Direct += x
-		db.spent[quota.PotRef{Payer: g.Payer, Pot: g.ID}] += x
+		db.count(g, x)
 		left -= x
 	}
 	if left > 0 {
-		db.debts[c.Payer] += left
-		db.accounts[c.Payer].Epoch++
+		set(&db.debts, c.Payer, db.debts[c.Payer]+left)
+		db.change(c.Payer)
 		db.bump(quota.ChangeAccount, c.Payer)
 	}
 }
