@@ -413,21 +413,26 @@ func (w *world) checkMemory() {
 					}
 				}
 				for _, a := range s.byNo {
-					w.checkAllotment(a, held[a], use[a.number])
+					if bad := checkBooks(a, held[a], use[a.number]); bad != "" {
+						w.db.Oracle.Violate("%s", bad)
+					}
 				}
 			}
 		}
 	}
 }
 
-func (w *world) checkAllotment(a *allotment, held, use int64) {
+// checkBooks is I4 of one allotment: held is what holds have of it, use what was promised and
+// charged; "" if nothing is wrong.
+func checkBooks(a *allotment, held, use int64) string {
 	switch {
 	case !a.balanced() || a.held != held:
-		w.db.Oracle.Violate("I4: allotment %d has %d free, %d held, %d returning and %d spent of %d; its holds are %d",
+		return fmt.Sprintf("I4: allotment %d has %d free, %d held, %d returning and %d spent of %d; its holds are %d",
 			a.number, a.free, a.held, a.returning, a.spent, a.amount, held)
 	case a.free+a.returning+use > a.amount:
-		w.db.Oracle.Violate("I4: allotment %d of %d has %d free, with %d promised and charged", a.number, a.amount, a.free+a.returning, use)
+		return fmt.Sprintf("I4: allotment %d of %d has %d free, with %d promised and charged", a.number, a.amount, a.free+a.returning, use)
 	}
+	return ""
 }
 
 // step ends every action: zombies land, Suspend(sync) returns, and everything is checked.
