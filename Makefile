@@ -7,6 +7,9 @@ ifndef HOME
 export HOME := $(CURDIR)/.tmp/home
 endif
 
+# What is compiled in one folder is then good for its copy in another, such as that of the tour's test.
+export GOFLAGS ?= -trimpath
+
 BIN := .tmp/bin
 TOOLS := $(BIN)/.built
 RULES := .tmp/protovalidate/buf/validate/validate.proto
