@@ -20,7 +20,7 @@ type ErrorCounter interface {
 // Failures maps errors of the domain to what callers are told, counts them, and gives them a
 // line in the log: every fault (the mapper does that), and a sample of the rest, for a caller
 // that sends nonsense a thousand times a second must not fill the disk. That a read finds
-// nothing is no failure to tell an operator of.
+// nothing, or that a caller leaves, is no failure to tell an operator of.
 type Failures struct {
 	Logger *slog.Logger
 	Errs   *grpcerr.Mapper
@@ -62,8 +62,9 @@ func (f *Failures) note(ctx context.Context, method string, err error) {
 	if code == codes.Internal {
 		return
 	}
-	if code == codes.NotFound && reads(method) { // an answer: apply asks before it makes anything
-		f.Logger.DebugContext(ctx, "not found", "method", method, "reason", string(reason), "error", err)
+	// Apply asks before it makes anything, and whoever follows a stream leaves some time.
+	if code == codes.NotFound && reads(method) || code == codes.Canceled && ctx.Err() != nil {
+		f.Logger.DebugContext(ctx, "call failed", "method", method, "code", code.String(), "reason", string(reason), "error", err)
 		return
 	}
 	if seen, ok := f.Sample.Take(); ok {

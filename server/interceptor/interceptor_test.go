@@ -304,6 +304,14 @@ func TestErrorsAreMappedCountedAndLogged(t *testing.T) {
 	}
 }
 
+// serverStream is a stream of which only the context is asked for.
+type serverStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s serverStream) Context() context.Context { return s.ctx }
+
 // TestWhatAReadDoesNotFindIsNoWarning: it is counted, has no line, and takes no other's place
 // in the sample.
 func TestWhatAReadDoesNotFindIsNoWarning(t *testing.T) {
@@ -322,6 +330,20 @@ func TestWhatAReadDoesNotFindIsNoWarning(t *testing.T) {
 	}
 	if count[quota.ReasonAccountNotFound] != 2 {
 		t.Errorf("counted %v", count)
+	}
+	out.Reset()
+	_, stream := (&interceptor.Failures{Logger: log, Errs: grpcerr.New(log), Count: count, Sample: &interceptor.Sampler{First: 9}}).Interceptors()
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for _, c := range []struct {
+		ctx   context.Context
+		lines int
+	}{{left, 0}, {t.Context(), 1}} { // cancelled by the caller, and by nobody that we know
+		err := stream(nil, serverStream{ctx: c.ctx}, &grpc.StreamServerInfo{FullMethod: "/purser.v1.EventService/WatchEvents"},
+			func(any, grpc.ServerStream) error { return context.Canceled })
+		if status.Code(err) != codes.Canceled || strings.Count(out.String(), "\n") != c.lines {
+			t.Errorf("%v, log %q", err, out.String())
+		}
 	}
 }
 

@@ -211,7 +211,8 @@ func (m *method) examine(answer http.Header, r *http.Request) (int, error) {
 	r.Header.Set("Content-Type", kind)
 	if m.kind == connect.StreamTypeBidi && r.ProtoMajor < 2 {
 		answer.Set("Connection", "close") // a client that awaits both directions would hang
-		return http.StatusHTTPVersionNotSupported, notServed(m.name+" is a stream in both directions, which needs HTTP/2", nil)
+		// Streams have their errors behind the messages, and every content type taken here is one's.
+		return http.StatusOK, notServed(m.name+" is a stream in both directions, which needs HTTP/2", nil)
 	}
 	for _, h := range shapes {
 		for _, v := range r.Header.Values(h.name) {
