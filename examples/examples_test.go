@@ -124,6 +124,13 @@ func TestGateGRPC(t *testing.T) {
 			messages++
 		}
 	}
+	nobody, err := testpb.NewTestServiceClient(conn).StreamingOutputCall(t.Context(), &testpb.StreamingOutputCallRequest{}, grpc.WaitForReady(true))
+	if err == nil {
+		_, err = nobody.Recv()
+	}
+	if status.Code(err) != codes.Unauthenticated {
+		t.Errorf("a call that does not say who calls gets %v", err)
+	}
 	messages, err := ask(testnode.Rich)
 	if err != nil || messages < 50 || messages > 200 {
 		t.Errorf("a rich account gets %d messages, then %v", messages, err)

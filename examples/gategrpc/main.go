@@ -11,8 +11,10 @@ import (
 	"os"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	purser "github.com/purser-io/purser/clients/go"
 	"github.com/purser-io/purser/clients/go/gategrpc"
@@ -24,8 +26,11 @@ func main() {
 		log.Fatal(err)
 	}
 	gate := gategrpc.New(client, func(ctx context.Context, _ string, _ any) (*purser.Request, error) {
-		md, _ := metadata.FromIncomingContext(ctx)
-		return &purser.Request{Account: md.Get("account")[0], Features: []string{"chat"},
+		account := metadata.ValueFromIncomingContext(ctx, "account")
+		if len(account) != 1 {
+			return nil, status.Error(codes.Unauthenticated, "say with account who calls")
+		}
+		return &purser.Request{Account: account[0], Features: []string{"chat.gpt-large"},
 			Estimates: []purser.Estimate{purser.Want("output_tokens", 50, 1).UpTo(200)}}, nil
 	}, gategrpc.WithUsage(func(any) []purser.Quantity { return []purser.Quantity{purser.Used("output_tokens", 1)} }))
 

@@ -22,7 +22,7 @@ func main() {
 		log.Fatal(err)
 	}
 	gate := gatehttp.Middleware(client, func(r *http.Request) (*purser.Request, error) {
-		return &purser.Request{Account: r.Header.Get("X-Account"), Features: []string{"chat"},
+		return &purser.Request{Account: r.Header.Get("X-Account"), Features: []string{"chat.gpt-large"},
 			Estimates: []purser.Estimate{purser.Want("output_tokens", 50, 1).UpTo(200)}}, nil
 	})
 	log.Fatal(http.ListenAndServe(os.Getenv("LISTEN"), gate(http.HandlerFunc(generate))))

@@ -27,7 +27,7 @@ import (
 
 // Feature is what the accounts of the catalogue may use: input_tokens at 1 credit and
 // output_tokens at 3 credits per 1 000, requests for nothing.
-const Feature = "chat"
+const Feature = "chat.gpt-large"
 
 // Accounts of the catalogue.
 const (

@@ -26,7 +26,7 @@ func ExampleNew() {
 
 	gate := gategrpc.New(client, func(ctx context.Context, _ string, _ any) (*purser.Request, error) {
 		account := metadata.ValueFromIncomingContext(ctx, "account")[0]
-		return &purser.Request{Account: account, Features: []string{"chat"}, Estimates: []purser.Estimate{purser.Want("output_tokens", 400, 1)}}, nil
+		return &purser.Request{Account: account, Features: []string{"chat.gpt-large"}, Estimates: []purser.Estimate{purser.Want("output_tokens", 400, 1)}}, nil
 	}, gategrpc.WithUsage(func(reply any) []purser.Quantity {
 		return []purser.Quantity{purser.Used("output_tokens", int64(len(reply.(*testpb.SimpleResponse).GetUsername())))}
 	}))

@@ -22,7 +22,7 @@ func ExampleMiddleware() {
 	defer end()
 
 	gate := gatehttp.Middleware(client, func(r *http.Request) (*purser.Request, error) {
-		return &purser.Request{Account: r.Header.Get("X-Account"), Features: []string{"chat"},
+		return &purser.Request{Account: r.Header.Get("X-Account"), Features: []string{"chat.gpt-large"},
 			Estimates: []purser.Estimate{purser.Want("output_tokens", 2000, 1)}}, nil
 	})
 	handler := gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
