@@ -12,6 +12,7 @@ import (
 
 	"github.com/purser-io/purser/quota"
 	engine "github.com/purser-io/purser/quota/authority"
+	"github.com/purser-io/purser/server/auditor"
 	"github.com/purser-io/purser/server/session"
 )
 
@@ -59,6 +60,11 @@ type Metrics struct {
 	refused          *prometheus.CounterVec // by port
 	connectionsLimit prometheus.Gauge
 
+	audits       [3]prometheus.Counter // balanced, findings, failed
+	findings     prometheus.Gauge
+	auditEnded   prometheus.Gauge
+	auditSeconds prometheus.Gauge
+
 	failed *prometheus.CounterVec
 }
 
@@ -73,6 +79,7 @@ func NewMetrics() *Metrics {
 	m.lease()
 	m.session()
 	m.connect()
+	m.audit()
 	m.failed = m.counters("purser_call_errors_total", "Calls that failed, by gRPC code and reason; denials are no errors.", "code", "reason")
 	for _, fault := range []quota.Reason{quota.ReasonInternal, quota.ReasonInvariantViolated} {
 		m.failed.WithLabelValues(codes.Internal.String(), string(fault)) // there from the start, so that the first one is seen to come
@@ -122,7 +129,7 @@ func (m *Metrics) store() {
 		}
 	}
 	m.drawSeconds = m.histograms("purser_draw_seconds", "Time of a draw, with all its attempts.", seconds()).WithLabelValues()
-	m.drawPots = m.histograms("purser_draw_pots", "Pots asked in a draw.", prometheus.ExponentialBuckets(1, 2, 8)).WithLabelValues()
+	m.drawPots = m.histograms("purser_draw_pots", "Pots asked in a draw.", prometheus.ExponentialBuckets(1, 2, 10)).WithLabelValues()
 	m.waitSeconds = m.histograms("purser_draw_wait_seconds", "Time that requests waited for a draw.", seconds()).WithLabelValues()
 	m.drawn = m.counter("purser_drawn_micros_total", "Drawn from grants into allotments, in micros of a credit.")
 	m.returned = m.counter("purser_returned_micros_total", "Given back to grants unused, in micros of a credit.")
@@ -137,6 +144,16 @@ func (m *Metrics) session() {
 		m.operations[k] = operations.WithLabelValues(k.String())
 	}
 	m.operations[session.None] = operations.WithLabelValues("none")
+}
+
+func (m *Metrics) audit() {
+	audits := m.counters("purser_audits_total", "Audits of the books that this node made beside its work.", "result")
+	for i, result := range [...]string{"balanced", "findings", "failed"} {
+		m.audits[i] = audits.WithLabelValues(result)
+	}
+	m.findings = m.gauge("purser_audit_findings", "What the last audit found wrong with the books.")
+	m.auditEnded = m.gauge("purser_audit_timestamp_seconds", "When the last audit that could be done ended, in Unix time.")
+	m.auditSeconds = m.gauge("purser_audit_seconds", "How long it took.")
 }
 
 func (m *Metrics) connect() {
@@ -272,6 +289,22 @@ func (m *Metrics) Renewed(failed bool) { m.renewals[bit(failed)].Inc() }
 
 // Lost counts an incarnation that was replaced.
 func (m *Metrics) Lost() { m.lost.Inc() }
+
+// Audited takes in an audit of the books.
+func (m *Metrics) Audited(r auditor.Result) {
+	switch {
+	case r.Err != nil:
+		m.audits[2].Inc()
+		return
+	case r.Findings > 0:
+		m.audits[1].Inc()
+	default:
+		m.audits[0].Inc()
+	}
+	m.findings.Set(float64(r.Findings))
+	m.auditEnded.Set(float64(r.Ended.UnixNano()) / 1e9)
+	m.auditSeconds.Set(r.Took.Seconds())
+}
 
 // add counts an amount. Statistics may be floats, which are exact to 2^53 micros; money is
 // counted elsewhere. A counter panics on a negative amount, and none may take the node down.

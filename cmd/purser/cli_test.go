@@ -188,6 +188,7 @@ func TestAFaultIsNoSuccess(t *testing.T) {
 
 func TestSettingsOutOfBounds(t *testing.T) {
 	fails(t, exitFailure, []string{"--max-connections is 0: want 1 or more"}, "serve", "--store", sqliteStore(t), "--max-connections=0")
+	fails(t, exitFailure, []string{"--audit-every is -1s"}, "serve", "--store", sqliteStore(t), "--audit-every=-1s")
 	fails(t, exitFailure, []string{"lease is", "lanes is 17"}, "serve", "--store", sqliteStore(t), "--listen=127.0.0.1:0",
 		"--metrics-listen=", "--lease=1ms", "--lanes=17")
 }

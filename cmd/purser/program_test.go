@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestServeApplyGateAudit(t *testing.T) {
 }
 
 func tour(t *testing.T, store string) {
-	p, address, keyFile := serve(t, store)
+	p, address, keyFile := serve(t, store, "--audit-every=300ms")
 	metrics := p.await(t, `metrics on (http://\S+)\n`)
 	server := []string{"--server", address, "--key-file", keyFile}
 	with := func(args ...string) []string { return append(args, server...) }
@@ -66,8 +67,13 @@ func tour(t *testing.T, store string) {
 	if out := must(t, with("keys", "list")...); !strings.Contains(out, "acme-gateway") || strings.Contains(out, "pk_") {
 		t.Errorf("keys:\n%s", out)
 	}
-	if body := get(t, metrics); !strings.Contains(body, "purser_") {
-		t.Errorf("metrics:\n%.300s", body)
+	audited := regexp.MustCompile(`purser_audits_total\{result="balanced"\} [1-9]`)
+	body := get(t, metrics)
+	for deadline := time.Now().Add(time.Minute); !audited.MatchString(body) && time.Now().Before(deadline); body = get(t, metrics) {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if !audited.MatchString(body) || !strings.Contains(body, "purser_audit_findings 0\n") || !strings.Contains(body, `purser_audits_total{result="failed"} 0`) {
+		t.Errorf("audits beside the work:\n%s", body)
 	}
 	if code := p.end(t); code != exitOK {
 		t.Fatalf("serve ended with %d\n%s", code, p.log)

@@ -1,32 +1,36 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
+	"github.com/purser-io/purser/server/auditor"
 	"github.com/purser-io/purser/server/telemetry"
 )
 
 // serveCmd runs a node.
 type serveCmd struct {
-	Store            storeURL `default:"sqlite:purser.db" help:"sqlite:PATH, or postgresql://user:password@host:port/database (PostgreSQL 14 or CockroachDB 21.1 and later)."`
-	Listen           string   `default:"127.0.0.1:7411" help:"Where to serve gRPC."`
-	HTTPListen       string   `name:"http-listen" default:"127.0.0.1:7413" help:"Where to serve the same API over HTTP: JSON, Connect and gRPC-Web, with /livez and /readyz; empty for nowhere."`
-	HTTPAllowOrigin  []string `name:"http-allow-origin" placeholder:"ORIGIN" help:"Web origin whose pages may call over HTTP, such as https://app.example.com; repeatable; * for all. Default: none."`
-	MetricsListen    string   `default:"127.0.0.1:7412" help:"Where to serve /metrics, /livez and /readyz, in plain HTTP; empty for nowhere."`
-	PprofListen      string   `name:"pprof-listen" placeholder:"HOST:PORT" help:"Where to serve profiles of this process (/debug/pprof/), on loopback only. Default: nowhere."`
-	TLSCert          string   `name:"tls-cert" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
-	TLSKey           string   `name:"tls-key" type:"path" placeholder:"FILE" help:"Its private key, PEM."`
-	Insecure         bool     `help:"Serve plain text off loopback. Keys and usage can be read on the way."`
-	BootstrapKeyFile string   `type:"path" placeholder:"FILE" help:"Where to write the first admin key (mode 0600) if the store has none. With SQLite: PATH.admin-key."`
-	SQLiteMaxPages   int64    `name:"sqlite-max-pages" help:"Most pages of 4 KiB the SQLite file may grow to; 0 = as the disk allows. Beyond it settlements are refused, and nothing is lost."`
-	MaxConnections   int      `default:"${max_connections}" help:"Most connections open to each of the two API ports. One more is closed as it comes; each is an open file, so see that ulimit -n is above it."`
-	Node             string   `placeholder:"NAME" help:"Name of this node, for people; default: the host's."`
-	Address          string   `placeholder:"HOST:PORT" help:"Where clients reach this node; default: --listen."`
-	Engine           engine   `embed:"" group:"Engine"`
+	Store            storeURL      `default:"sqlite:purser.db" help:"sqlite:PATH, or postgresql://user:password@host:port/database (PostgreSQL 14 or CockroachDB 21.1 and later)."`
+	Listen           string        `default:"127.0.0.1:7411" help:"Where to serve gRPC."`
+	HTTPListen       string        `name:"http-listen" default:"127.0.0.1:7413" help:"Where to serve the same API over HTTP: JSON, Connect and gRPC-Web, with /livez and /readyz; empty for nowhere."`
+	HTTPAllowOrigin  []string      `name:"http-allow-origin" placeholder:"ORIGIN" help:"Web origin whose pages may call over HTTP, such as https://app.example.com; repeatable; * for all. Default: none."`
+	MetricsListen    string        `default:"127.0.0.1:7412" help:"Where to serve /metrics, /livez and /readyz, in plain HTTP; empty for nowhere."`
+	PprofListen      string        `name:"pprof-listen" placeholder:"HOST:PORT" help:"Where to serve profiles of this process (/debug/pprof/), on loopback only. Default: nowhere."`
+	TLSCert          string        `name:"tls-cert" type:"path" placeholder:"FILE" help:"Certificate chain, PEM."`
+	TLSKey           string        `name:"tls-key" type:"path" placeholder:"FILE" help:"Its private key, PEM."`
+	Insecure         bool          `help:"Serve plain text off loopback. Keys and usage can be read on the way."`
+	BootstrapKeyFile string        `type:"path" placeholder:"FILE" help:"Where to write the first admin key (mode 0600) if the store has none. With SQLite: PATH.admin-key."`
+	SQLiteMaxPages   int64         `name:"sqlite-max-pages" help:"Most pages of 4 KiB the SQLite file may grow to; 0 = as the disk allows. Beyond it settlements are refused, and nothing is lost."`
+	MaxConnections   int           `default:"${max_connections}" help:"Most connections open to each of the two API ports. One more is closed as it comes; each is an open file, so see that ulimit -n is above it."`
+	AuditEvery       time.Duration `default:"6h" help:"How often to audit the books beside the work, in a tenth of the time; 0 = never. purser_audit_findings tells what came of it."`
+	Node             string        `placeholder:"NAME" help:"Name of this node, for people; default: the host's."`
+	Address          string        `placeholder:"HOST:PORT" help:"Where clients reach this node; default: --listen."`
+	Engine           engine        `embed:"" group:"Engine"`
 }
 
 // Help is shown by --help.
@@ -64,6 +68,9 @@ func (s *serveCmd) open(e *env, config nodeConfig) error {
 func (s *serveCmd) nodeConfig() (nodeConfig, error) {
 	c := nodeConfig{listen: s.Listen, httpListen: s.HTTPListen, metricsListen: s.MetricsListen, pprofListen: s.PprofListen,
 		origins: s.HTTPAllowOrigin, insecure: s.Insecure, connections: s.MaxConnections}
+	if s.AuditEvery < 0 {
+		return c, fmt.Errorf("--audit-every is %v: want a time, or 0 for never", s.AuditEvery)
+	}
 	if s.MaxConnections < 1 {
 		return c, fmt.Errorf("--max-connections is %d: want 1 or more", s.MaxConnections)
 	}
@@ -97,6 +104,10 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 	written, err := bootstrapKey(e.ctx, store, file, e.clock)
 	if err != nil {
 		return err
+	}
+	if s.AuditEvery > 0 {
+		config.audit = &auditor.Auditor{Every: s.AuditEvery, Now: e.clock.Now, Logger: e.log,
+			Open: func(ctx context.Context) (auditor.Store, error) { return s.Store.openReadOnly(ctx, e.log, e.clock) }}
 	}
 	n, err := newNode(e.ctx, config, store, e.clock, e.log)
 	if err != nil {

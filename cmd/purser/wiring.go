@@ -19,6 +19,7 @@ import (
 	"github.com/purser-io/purser/clients/go"
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/server"
+	"github.com/purser-io/purser/server/auditor"
 	"github.com/purser-io/purser/server/event"
 	"github.com/purser-io/purser/server/telemetry"
 )
@@ -34,6 +35,7 @@ type nodeConfig struct {
 	tls           *tls.Config
 	insecure      bool
 	connections   int                  // to each port; 0 = the server's default
+	audit         *auditor.Auditor     // nil = none beside the work; its Metrics are the node's
 	telemetry     *telemetry.Telemetry // nil = nothing is exported
 }
 
@@ -43,9 +45,10 @@ type node struct {
 	authority *authority.Authority
 	server    *server.Server
 	listener  net.Listener
-	web       net.Listener // nil = none
-	metrics   net.Listener // nil = none
-	pprof     net.Listener // nil = none
+	web       net.Listener     // nil = none
+	metrics   net.Listener     // nil = none
+	pprof     net.Listener     // nil = none
+	audit     *auditor.Auditor // nil = none
 	ops       []*http.Server
 	log       *slog.Logger
 	drainFor  time.Duration
@@ -54,7 +57,7 @@ type node struct {
 // newNode takes the ports, so that one that is taken is known at once, and then joins the
 // store. It serves nothing before run.
 func newNode(ctx context.Context, c nodeConfig, store openedStore, k clock, log *slog.Logger) (_ *node, err error) {
-	n := &node{log: log, drainFor: c.authority.DrainFor}
+	n := &node{log: log, drainFor: c.authority.DrainFor, audit: c.audit}
 	defer func() {
 		if err != nil {
 			n.closeListeners()
@@ -67,6 +70,9 @@ func newNode(ctx context.Context, c nodeConfig, store openedStore, k clock, log 
 		c.authority.Address = n.listener.Addr().String()
 	}
 	metrics, feed := server.NewMetrics(), event.NewFeed(k.Now)
+	if n.audit != nil {
+		n.audit.Metrics = metrics
+	}
 	n.authority, err = authority.New(c.authority, authority.Deps{Store: store, Clock: k, Random: rand.Reader, Logger: log,
 		Metrics: metrics, Watcher: feed, Tracer: c.telemetry.Tracer()})
 	if err != nil {
@@ -161,6 +167,9 @@ func (n *node) run(ctx context.Context) error {
 	group.Go(func() error { return ended("server", n.server.Serve(n.listener)) })
 	if n.web != nil {
 		group.Go(func() error { return ended("HTTP server", n.server.ServeWeb(n.web)) })
+	}
+	if n.audit != nil {
+		group.Go(func() error { return n.audit.Run(failed) })
 	}
 	n.serveOps(group)
 	group.Go(func() error {
