@@ -1,4 +1,8 @@
 # A static binary on an empty image, as a user without rights. Build with: docker build -t purser .
+# It listens on the container's loopback until it is told otherwise, with a certificate, or in
+# plain text where only this machine gets at it:
+#   docker run -p 127.0.0.1:7411:7411 -p 127.0.0.1:7413:7413 -e PURSER_INSECURE=true \
+#     -e PURSER_LISTEN=0.0.0.0:7411 -e PURSER_HTTP_LISTEN=0.0.0.0:7413 purser
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
