@@ -27,10 +27,11 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: test
-test: ## Run all tests; fetches PostgreSQL, Chromium and Prometheus if there are none
+test: ## Run all tests; fetches PostgreSQL, Chromium, Prometheus and shells if there are none
 	scripts/ensure-postgres
 	scripts/ensure-chromium
 	scripts/ensure-prometheus
+	scripts/ensure-shells
 	go test -timeout $(TIMEOUT) ./...
 	set -e; for module in $(TEST_MODULES); do (cd $$module && go test -timeout $(TIMEOUT) ./...); done
 	@# The race detector needs a C compiler.

@@ -110,50 +110,74 @@ func TestDeleteAsksOnATerminal(t *testing.T) {
 	}
 }
 
-// TestCompletionInBash: a real bash reads the script, and the script asks the real program.
-func TestCompletionInBash(t *testing.T) {
+// shells are how each is made to complete a line without a keyboard: the script, in which
+// completion is loaded, for the words of the line or the line as a whole.
+var shells = map[string]func(line string) []string{
+	"bash": func(line string) []string {
+		words := strings.Split(strings.ReplaceAll(line, "=", " = "), " ") // as bash splits it
+		return []string{"bash", "--norc", "-c", fmt.Sprintf("source <(purser completion bash) && complete -p purser >/dev/null && COMP_WORDS=(%s) COMP_CWORD=%d && _purser && printf '%%s\\n' \"${COMPREPLY[@]}\"",
+			"'"+strings.Join(words, "' '")+"'", len(words)-1)}
+	},
+	"zsh": func(line string) []string { // compadd is what the widget of the line editor has
+		words := strings.Split(line, " ")
+		return []string{"zsh", "-f", "-c", fmt.Sprintf("compdef() { : }; _files() { : }; compadd() { print -rl -- $words_ }; source <(purser completion zsh) && words=(%s) CURRENT=%d && _purser",
+			"'"+strings.Join(words, "' '")+"'", len(words))}
+	},
+	"fish": func(line string) []string {
+		return []string{"fish", "--no-config", "-c", fmt.Sprintf("purser completion fish | source; and complete -C '%s' | cut -f1", line)}
+	},
+}
+
+// TestCompletion: the real shells read their scripts, and the scripts ask the real program.
+func TestCompletion(t *testing.T) {
 	o := openOffice(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := t.TempDir()
+	folder, empty := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(folder, "purser"), fmt.Appendf(nil, "#!/bin/sh\nexec env %s=1 %q \"$@\"\n", asProgram, self), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		line string // as bash splits it
-		want []string
-	}{
-		{"purser re", []string{"resume", "reserve", "release"}},
-		{"purser get acc", []string{"accounts"}},
-		{"purser get accounts gl", []string{"globex"}},
-		{"purser describe account acme-s", []string{"acme-search", "acme-support"}},
-		{"purser get grants --account a", []string{"acme", "acme-search", "acme-support", "ada"}},
-		{"purser reserve globex chat.gpt-l", []string{"chat.gpt-large"}},
-		{"purser get accounts -o y", []string{"yaml"}},
-		{"purser get accounts --output = y", []string{"yaml"}},
-		{"purser get accounts --all", []string{"--all-accounts"}},
-		{"purser keys re", []string{"revoke"}},
-		{"purser completion b", []string{"bash"}},
-		{"purser frobnicate x", nil},
-		{"purser apply -f ", nil}, // files: bash itself
-	} {
-		words := strings.Split(c.line, " ")
-		script := fmt.Sprintf("source <(purser completion bash) && complete -p purser >/dev/null && COMP_WORDS=(%s) COMP_CWORD=%d && _purser && printf '%%s\\n' \"${COMPREPLY[@]}\"",
-			"'"+strings.Join(words, "' '")+"'", len(words)-1)
-		cmd := exec.CommandContext(t.Context(), "bash", "--norc", "-c", script)
-		cmd.Env = append(os.Environ(), "PATH="+folder+":"+os.Getenv("PATH"), "PURSER_SERVER="+o.address, "PURSER_KEY_FILE="+o.keyFile)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("%s: %v\n%s", c.line, err, out)
-			continue
-		}
-		got := strings.Fields(string(out))
-		slices.Sort(got)
-		if want := slices.Sorted(slices.Values(c.want)); !slices.Equal(got, want) {
-			t.Errorf("%s: completed by %q, want %q", c.line, got, want)
-		}
+	environment := append(os.Environ(), "PATH="+folder+":"+os.Getenv("PATH"), "HOME="+empty, "PURSER_SERVER="+o.address, "PURSER_KEY_FILE="+o.keyFile)
+	for shell, command := range shells {
+		t.Run(shell, func(t *testing.T) {
+			if _, err := exec.LookPath(shell); err != nil {
+				t.Fatalf("there is no %s: run scripts/ensure-shells, or install it", shell)
+			}
+			for _, c := range []struct {
+				line string
+				want []string
+			}{
+				{"purser re", []string{"resume", "reserve", "release"}},
+				{"purser get acc", []string{"accounts"}},
+				{"purser get accounts gl", []string{"globex"}},
+				{"purser describe account acme-s", []string{"acme-search", "acme-support"}},
+				{"purser get grants --account a", []string{"acme", "acme-search", "acme-support", "ada"}},
+				{"purser reserve globex chat.gpt-l", []string{"chat.gpt-large"}},
+				{"purser get accounts -o y", []string{"yaml"}},
+				{"purser get accounts --output=y", []string{"yaml"}},
+				{"purser get accounts --all", []string{"--all-accounts"}},
+				{"purser keys re", []string{"revoke"}},
+				{"purser completion b", []string{"bash"}},
+				{"purser frobnicate x", nil},
+				{"purser apply -f ", nil}, // files: the shell itself, and there are none
+			} {
+				args := command(c.line)
+				cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+				cmd.Env, cmd.Dir = environment, empty
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Errorf("%s: %v\n%s", c.line, err, out)
+					continue
+				}
+				got := strings.Fields(strings.ReplaceAll(string(out), "--output=", ""))
+				slices.Sort(got)
+				if want := slices.Sorted(slices.Values(c.want)); !slices.Equal(got, want) {
+					t.Errorf("%s: completed by %q, want %q", c.line, got, want)
+				}
+			}
+		})
 	}
 }
 
