@@ -63,7 +63,7 @@ func explore(sc *scope, limit int) *found {
 				return &f
 			}
 			print := out.fingerprint(next)
-			rests = rests && print == self
+			rests = rests && (print == self || m.free())
 			if _, known := seen[print]; !known {
 				seen[print] = struct{}{}
 				states, level = append(states, visited{int32(i), m}), append(level, print)

@@ -18,6 +18,7 @@ const (
 	extends                  // and for more on reservation on
 	commits                  // a client commits reservation on at node, with usage arg
 	releases                 // or releases it
+	interims                 // or reports what it has used so far
 	flushes                  // node sends its lane's batch
 	settles                  // node sends its guest lane's batch
 	draws                    // node sends its draw
@@ -62,6 +63,8 @@ func (m move) String() string {
 		return fmt.Sprintf("%s is asked to commit r%d%s, usage %d%s", n, m.on, with, m.arg, how)
 	case releases:
 		return fmt.Sprintf("%s is asked to release r%d%s%s", n, m.on, with, how)
+	case interims:
+		return fmt.Sprintf("%s is told that r%d has used %d so far%s", n, m.on, m.arg, how)
 	case flushes:
 		return n + " flushes its lane" + how
 	case settles:
@@ -80,6 +83,16 @@ func (m move) String() string {
 		return n + " reads its notes"
 	}
 	return map[verb]string{crash: "A crashes", closing: "A's lanes are closed", passes: "a second passes"}[m.verb]
+}
+
+// free reports whether a move may stay out for ever: clients fall silent, late writes vanish, nobody
+// has to crash.
+func (m move) free() bool {
+	switch m.verb {
+	case reserves, extends, commits, releases, interims, lands, crash:
+		return true
+	}
+	return m.late
 }
 
 // moves lists what can happen next. Some of it may turn out to change nothing.
@@ -141,7 +154,10 @@ func (w *small) nodeMoves(dst []move, i uint8) []move {
 func (w *small) clientMoves(dst []move, i uint8) []move {
 	n := &w.nodes[i]
 	tokens := w.db.Oracle.Tokens()
-	mayIssue := (i == mortal || w.twoIssue) && (n.lease.MayIssue(w.instant()) || w.flaw.lapsed)
+	mayIssue := n.lease.MayIssue(w.instant()) || w.flaw.lapsed
+	if i != mortal { // so that it has time to see its reservations end
+		mayIssue = w.twoIssue && w.moment < lastMoment
+	}
 	if mayIssue && len(tokens) < w.reservations {
 		dst = append(dst, move{verb: reserves, node: i})
 	}
@@ -156,6 +172,11 @@ func (w *small) clientMoves(dst []move, i uint8) []move {
 			for _, u := range w.usages {
 				dst = w.ask(dst, n, t, move{verb: commits, node: i, on: uint8(r), arg: uint8(u), older: older})
 			}
+			for _, u := range w.scope.interims {
+				if n.holds(t) || w.flaw.interimElsewhere && !n.guest.Closed() {
+					dst = w.write(dst, move{verb: interims, node: i, on: uint8(r), arg: uint8(u)})
+				}
+			}
 			if w.releases || n.lane == t.Key.Lane {
 				dst = w.ask(dst, n, t, move{verb: releases, node: i, on: uint8(r), older: older})
 			}
@@ -168,6 +189,9 @@ func (w *small) clientMoves(dst []move, i uint8) []move {
 // if it does not wait for an earlier batch: to keep it would be no different from being asked later.
 func (w *small) ask(dst []move, n *smallNode, t *quotatest.Issued, m move) []move {
 	if n.holds(t) {
+		if n.shard.holds[t.Sequence].settling != nil {
+			return dst // it would wait for that
+		}
 		return append(dst, m)
 	}
 	if n.guest.Len() > 0 && !w.groups {
@@ -207,7 +231,7 @@ func (w *small) deathMoves(dst []move) []move {
 
 // over reports that nothing is left to do but to project.
 func (w *small) over() bool {
-	if w.moment < lastMoment || len(w.letters) > 0 || w.nodes[mortal^1].guest.Len()+w.nodes[mortal^1].own.Len() > 0 {
+	if w.moment < lastMoment || w.nodes[mortal^1].guest.Len()+w.nodes[mortal^1].own.Len() > 0 {
 		return false
 	}
 	return w.db.Cursor(w.nodes[mortal].stray).Closed
@@ -225,6 +249,8 @@ func (w *small) do(m move) {
 		w.call(n, m, quota.Committed)
 	case releases:
 		w.call(n, m, quota.Released)
+	case interims:
+		w.interim(n, m)
 	case flushes:
 		w.flush(n, m.late)
 	case settles:

@@ -26,6 +26,7 @@ func (w *small) call(n *smallNode, m move, kind quota.SettleKind) {
 		switch st {
 		case Enqueue:
 			t.Released = t.Released || kind == quota.Released
+			t.Reported = max(t.Reported, rec.Charged())
 			if w.flaw.newestFirst {
 				newestFirst(x.Record.Slots)
 			}
@@ -43,6 +44,7 @@ func (w *small) call(n *smallNode, m move, kind quota.SettleKind) {
 		return
 	}
 	t.Released = t.Released || kind == quota.Released
+	t.Reported = max(t.Reported, rec.Charged())
 	Foreign(&sent, &rec)
 	waits := n.guest.Len() > 0
 	n.guest.Push(&Pending{Record: rec})
@@ -202,6 +204,10 @@ func (l *letter) same(o *letter) bool {
 // dead reports that a letter can have no effect any more: what speaks against it does not go away.
 // It lands at once, to have fewer states; and should the database let it have one, all the better.
 func (w *small) dead(l *letter) bool {
+	if l.verb == interims {
+		r := &l.records[0]
+		return !w.db.LaneOpen(l.lane) || w.db.Oracle.Token(r.EntryKey).Settled() || w.db.InterimOf(r.EntryKey) >= r.Charged()
+	}
 	if l.verb == projects {
 		return w.db.Cursor(l.lane).No != l.projection.From
 	}
@@ -228,6 +234,8 @@ func (w *small) land(i int) {
 	switch l.verb {
 	case flushes:
 		_, _ = w.db.Append(ctx, l.lane, l.no, l.records)
+	case interims:
+		w.db.Interim(&l.records[0])
 	case settles:
 		if l.decided != nil {
 			w.db.Break.Judge = l.remembered

@@ -273,7 +273,7 @@ func (w *small) appendReservation(b []byte, k quota.EntryKey) []byte {
 			continue
 		}
 		if h := n.shard.holds[k.Sequence]; h != nil && n.lane == k.Lane {
-			b = h.appendState(b)
+			b = appendInts(h.appendState(b), int(n.interim[k.Sequence]))
 		}
 		b = n.own.appendState(b, i+1, k)
 		b = n.guest.appendState(b, i+3, k)
@@ -283,6 +283,9 @@ func (w *small) appendReservation(b []byte, k quota.EntryKey) []byte {
 	}
 	over := len(b) == start && !w.projects
 	b = append(b, 0)
+	if len(w.scope.interims) > 0 { // else all that is charged is the only report
+		b = appendInts(b, int(w.db.Oracle.Token(k).Reported))
+	}
 	if w.flaw.bySequence || w.flaw.database.CursorUnchecked {
 		b = appendInts(b, int(k.Sequence), int(w.projected[k.Lane]))
 		over = false

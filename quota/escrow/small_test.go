@@ -43,6 +43,7 @@ type scope struct {
 	twoIssue     bool    // both nodes issue
 	draws        int     // of each node, beside the one at the start
 	returns      bool    // nodes return what is free
+	interims     []int64 // what clients may report in between (R23)
 	extends      bool    // each reservation once, to 2 micros in all
 	windows      bool    // there is a budget with windows of a second, of as many tokens as the wallet has micros
 	projects     bool    // projections mix with everything else; otherwise they come last
@@ -71,7 +72,8 @@ type smallNode struct {
 	own, guest  *Journal
 	draw        *Draw // under way
 	drawn       int
-	returning   []quota.Shrink // under way
+	interim     map[uint64]int64 // highest usage taken in of each hold, by sequence (R23)
+	returning   []quota.Shrink   // under way
 }
 
 // letter is a write that is still on its way when its sender has given up waiting for it.
@@ -181,7 +183,7 @@ func (w *small) check() []string {
 	return w.db.Oracle.Check()
 }
 
-// checkRest returns what is broken of a state from which no move leads on: I15.
+// checkRest returns what is broken of a state from which nothing leads on that has to happen: I15.
 func (w *small) checkRest() []string {
 	if w.moment < lastMoment {
 		w.db.Oracle.Violate("I17: everything stands still")

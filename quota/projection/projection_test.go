@@ -71,6 +71,18 @@ func TestBuildCovered(t *testing.T) {
 	}
 }
 
+// TestBuildExpired: an expiry counts if something was used before it (R23).
+func TestBuildExpired(t *testing.T) {
+	used := commit(1, hour, quota.Slot{Kind: quota.PotWallet, Anchor: 1, Parts: []token.Part{part(1, 12)}, Charge: 12})
+	used.Kind = quota.Expired
+	unused := used
+	unused.Sequence, unused.Usage, unused.Lines, unused.Slots = 2, nil, nil, nil
+	p := projection.Build(quota.Cursor{Lane: lane}, 0, []quota.Batch{batch(1, used, unused)}, pots())
+	if len(p.Events) != 1 || p.Events[0].Key != used.EntryKey || p.Events[0].Covered != 12 {
+		t.Errorf("events %+v", p.Events)
+	}
+}
+
 // TestBuildUncovered: an uncovered amount is claimed of the pot that the slot's first
 // allotment belongs to, or of the pot it names; of the wallet as a whole (R25).
 func TestBuildUncovered(t *testing.T) {
@@ -108,6 +120,7 @@ func TestBuildUncovered(t *testing.T) {
 func TestBuildSkips(t *testing.T) {
 	released, expired := commit(1, hour), commit(2, hour)
 	released.Kind, expired.Kind = quota.Released, quota.Expired
+	expired.Usage, expired.Lines = nil, nil
 	p := projection.Build(quota.Cursor{Lane: lane, No: 1}, 0, []quota.Batch{batch(2, released), batch(3, expired)}, pots())
 	if p.To != 3 || len(p.Events)+len(p.Rollups)+len(p.Claims)+len(p.Spent) != 0 {
 		t.Fatalf("got %+v", p)

@@ -70,6 +70,7 @@ func (l *lane) clone(owner *incarnation) *lane {
 	c.owner = owner
 	c.batches, c.entries = cloneMap(l.batches), cloneMap(l.entries)
 	c.notes, c.numbers = slices.Clone(l.notes), slices.Clip(l.numbers)
+	c.interim = cloneMap(l.interim)
 	c.allotments = cloneAll(l.allotments)
 	return &c
 }

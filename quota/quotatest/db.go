@@ -46,6 +46,9 @@ type Break struct {
 	NoHalf            bool // draws take all that they want (R28): no invariant needs the half rule
 	NoKey             bool // Append does not look for entries with the same key (R2)
 	LateFromHold      bool // a LATE charge takes from the closed allotments (R26)
+	InterimForgotten  bool // closing a lane does not look at interim usage (R23)
+	InterimBesideLate bool // closing a lane charges interim usage beside a LATE charge (R23)
+	InterimTwice      bool // a LATE charge does not look at what the expiry charged (R23)
 	CursorUnchecked   bool // Project writes wherever the cursor stands (R20)
 	// Judge decides in place of quota.Judge; nil = that one does.
 	Judge func(open bool, terminal, late *quota.Entry, r *quota.Record) (s quota.Settlement, apply, isLate bool)
@@ -109,6 +112,7 @@ type lane struct {
 	batches    map[int64][]quota.Record
 	entries    map[entryKey]quota.Entry
 	notes      []quota.Note
+	interim    map[uint64]quota.Record // by sequence
 	allotments map[quota.AllotmentNo]*allotment
 	numbers    []quota.AllotmentNo // in order
 	cursor     int64

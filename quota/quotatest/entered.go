@@ -52,7 +52,8 @@ func (o *Oracle) checkParts(i *Issued, e *quota.Entry) {
 				i.Held[quota.AllotmentNo(p.Allotment)])
 		}
 	}
-	if sum > 0 && (e.Kind != quota.Committed || e.Phase != quota.PhaseTerminal) {
+	interim := e.Kind == quota.Expired && i.Reported > 0 // R23
+	if sum > 0 && (e.Kind != quota.Committed && !interim || e.Phase != quota.PhaseTerminal) {
 		o.Violate("I3: %v of kind %v charges allotments", e.EntryKey, e.Kind)
 	}
 }

@@ -118,6 +118,9 @@ func (db *DB) settle(g *lane, no int64, records []quota.Record) (fates []quota.S
 			r.Phase = quota.PhaseLate
 		case late:
 			r = r.Late()
+			if !db.Break.InterimTwice {
+				r = behind(db.lanes[r.Lane].entry(r.Sequence, quota.PhaseTerminal), r)
+			}
 		}
 		e := r.Entry(g.id, no)
 		fates[i] = quota.Settlement{Verdict: quota.VerdictApplied, Entry: copyEntry(e)}

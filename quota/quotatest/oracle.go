@@ -18,9 +18,11 @@ type Issued struct {
 	Older   []token.Token // generations before it: some client may have missed the newest
 	Granted []int64       // totals granted, by meter
 
-	Released  bool // somebody asked to release it
-	Delivered bool // somebody insisted on delivered usage (Settle.Delivered)
-	no        bool // a definite negative answer to a commit was given
+	Released  bool  // somebody asked to release it
+	Reported  int64 // the most that one report said was used, interim or final, in micros
+	Floor     int64 // interim usage that was acknowledged
+	Delivered bool  // somebody insisted on delivered usage (Settle.Delivered)
+	no        bool  // a definite negative answer to a commit was given
 	terminal  *quota.Entry
 	late      *quota.Entry
 	acks      []ack
@@ -39,6 +41,27 @@ func (i *Issued) Settled() bool { return i.terminal != nil }
 // more.
 func (i *Issued) Closed(k quota.SettleKind) bool {
 	return i.terminal != nil && (k != quota.Committed || i.terminal.Kind != quota.Expired || i.late != nil)
+}
+
+// checkInterim asserts R23: nobody is charged for two reports of one usage; and at rest, what was
+// acknowledged of a reservation that expired is charged.
+func (o *Oracle) checkInterim(rest bool) {
+	for _, i := range o.order {
+		var charged int64
+		ended := i.terminal == nil && i.late != nil // a final report, though late
+		for _, e := range [2]*quota.Entry{i.terminal, i.late} {
+			if e != nil {
+				charged += e.Charged
+				ended = ended || e.Phase == quota.PhaseTerminal && e.Kind != quota.Expired
+			}
+		}
+		if i.Reported > 0 && charged > i.Reported {
+			o.Violate("R23: %v is charged %d, no report said more than %d", i.Key, charged, i.Reported)
+		}
+		if rest && !ended && charged < i.Floor {
+			o.Violate("R23: %v is charged %d, acknowledged were %d", i.Key, charged, i.Floor)
+		}
+	}
 }
 
 // Answered reports whether anybody was told for certain how the reservation ended.
@@ -219,6 +242,7 @@ func (o *Oracle) Check() []string {
 	o.checkAllotments()
 	o.checkTokens()
 	o.checkClaims()
+	o.checkInterim(false)
 	out := o.violations
 	o.violations = nil
 	sort.Strings(out)
@@ -370,6 +394,7 @@ func (o *Oracle) CheckQuiet() []string {
 			o.Violate("I15: pot %s has spent %d and debited %d, the projector counted %d", p.ID, p.Spent, p.Direct, counted)
 		}
 	}
+	o.checkInterim(true)
 	events := make(map[quota.EntryKey]int)
 	for i := range o.db.events {
 		events[o.db.events[i].Key]++

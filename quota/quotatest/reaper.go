@@ -53,6 +53,7 @@ func (db *DB) CloseLane(_ context.Context, id quota.LaneID, now int64, limit int
 			done = true
 			return nil
 		}
+		db.expireInterim(l)
 		left := limit
 		for _, no := range l.numbers {
 			a := l.allotments[no]

@@ -62,7 +62,10 @@ func (db *DB) AppendReservation(b []byte, k quota.EntryKey, numbers, over bool) 
 			b = append(b, 0)
 		}
 	}
-	b = appendInts(b, flag(i.no), flag(len(i.acks) > 0))
+	b = appendInts(b, flag(i.no), flag(len(i.acks) > 0), i.Floor)
+	if !over {
+		b = appendInts(b, db.InterimOf(k))
+	}
 	for phase := range uint8(2) {
 		e, ok := db.lanes[k.Lane].entries[entryKey{k.Sequence, phase}]
 		if !ok {
