@@ -55,7 +55,7 @@ func (a *Authority) drawFor(sh *shard, e *engine, now int64, c *call) (*draw, er
 	w := &draw{Draw: d, shard: sh, engine: e, waiters: 1, done: make(chan struct{})}
 	w.joinSpan(c.span)
 	sh.draws[c.req.Payer] = w
-	if !a.submit(w) {
+	if !a.submit(w, drawQueue) {
 		a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
 	}
 	return w, nil
@@ -108,8 +108,8 @@ func nothingHeld(err error) error {
 	return &definite
 }
 
-// drawAhead starts draws for pools that run low, before anyone has to wait. Call it under the
-// shard lock.
+// drawAhead starts draws for pools that run low, before anyone has to wait. They get half of
+// the queue, so that they are in nobody's way who does wait. Call it under the shard lock.
 func (a *Authority) drawAhead(sh *shard, e *engine, now int64, span trace.SpanContext) {
 	for {
 		d := sh.core.BeginAhead(now, e.id)
@@ -119,17 +119,21 @@ func (a *Authority) drawAhead(sh *shard, e *engine, now int64, span trace.SpanCo
 		w := &draw{Draw: d, shard: sh, engine: e, done: make(chan struct{})}
 		w.joinSpan(span)
 		sh.draws[d.Payer()] = w
-		if !a.submit(w) {
+		if !a.submit(w, drawQueue/2) {
 			a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
 			return
 		}
 	}
 }
 
-// submit queues a draw with those of its lane; false if the queue is full.
-func (a *Authority) submit(w *draw) bool {
+// submit queues a draw with those of its lane; false if as many as most are there.
+func (a *Authority) submit(w *draw, most int) bool {
+	queue := a.draws[w.shard.lane.index]
+	if len(queue) >= most {
+		return false
+	}
 	select {
-	case a.draws[w.shard.lane.index] <- w:
+	case queue <- w:
 		return true
 	default:
 		return false
