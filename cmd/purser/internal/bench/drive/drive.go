@@ -14,8 +14,10 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -227,12 +229,25 @@ func (c *Calls) Release(ctx context.Context) error {
 func (t *Target) Release(ctx context.Context, tokens [][]byte) error {
 	return inParallel(releasing, func(i int) error {
 		for ; i < len(tokens); i += releasing {
-			if _, err := t.api[i%len(t.api)].Release(ctx, &purserv1.ReleaseRequest{Token: tokens[i]}); err != nil {
+			if err := t.release(ctx, t.api[i%len(t.api)], tokens[i]); err != nil {
 				return fmt.Errorf("release: %w", err)
 			}
 		}
 		return nil
 	})
+}
+
+// releaseTries bounds how often a release whose outcome is unknown is sent again: a store that
+// has just taken in what a scenario left may be busy for longer than a call waits.
+const releaseTries = 20
+
+func (t *Target) release(ctx context.Context, api purserv1.AuthorityServiceClient, token []byte) (err error) {
+	for range releaseTries {
+		if _, err = api.Release(ctx, &purserv1.ReleaseRequest{Token: token}); status.Code(err) != codes.Unavailable {
+			return err
+		}
+	}
+	return err
 }
 
 // One makes a single reservation, releases it, and returns the answer.
