@@ -72,6 +72,8 @@ type flaw struct {
 	absentByRead      bool // a batch of unknown outcome that a read does not find is taken for failed (R5)
 	numberGivenUp     bool // a batch of unknown outcome is sent again under the next number (R20)
 	bySequence        bool // the projector's cursor counts sequences (R20)
+	answersAll        bool // a batch that was refused for one record is answered as if all were applied (R17)
+	takesMore         bool // who settles elsewhere takes more than is held from the allotment (R25)
 	refusedWhenFenced bool // what a fenced lane leaves over is refused (R26)
 	decidedFirst      bool // a guest lane's batch is decided when it is sent (R27)
 	lapsed            bool // tokens are issued without a lease (R6)
@@ -118,6 +120,7 @@ func TestSmallModelSees(t *testing.T) {
 		{"R13 free amounts roll over", extending, flaw{rollsOver: true}, "R34"},
 		{"R15 late not deduplicated", settling, flaw{database: quotatest.Break{LateTwice: true}}, "I5"},
 		{"R15 late without a look at the end", settling, flaw{database: quotatest.Break{Judge: lateBlind}}, "I5"},
+		{"R17 all answered for some", settling, flaw{answersAll: true}, "I10"},
 		{"R19 shrink not deduplicated", drawing, flaw{database: quotatest.Break{NoShrinkSequence: true}}, "I1 I2 I4 R19"},
 		{"R20 number given up", settling, flaw{numberGivenUp: true}, "I15"},
 		{"R20 cursor by sequence", punctual, flaw{bySequence: true}, "I15 I5"},
@@ -129,6 +132,7 @@ func TestSmallModelSees(t *testing.T) {
 		{"R23 forgotten when the lane closes", noting, flaw{database: quotatest.Break{InterimForgotten: true}}, "R23"},
 		{"R23 charged beside a late charge", noting, flaw{database: quotatest.Break{InterimBesideLate: true}}, "R23"},
 		{"R23 expired and late both charged", noting, flaw{database: quotatest.Break{InterimTwice: true}}, "R23"},
+		{"R25 more than is held", usage, flaw{takesMore: true}, "I3"},
 		{"R26 refused when fenced", settling, flaw{refusedWhenFenced: true}, "I11"},
 		{"R26 late out of the closed allotment", settling, flaw{database: quotatest.Break{LateFromHold: true}}, "I3"},
 		{"R27 decided outside the transaction", settling, flaw{decidedFirst: true}, "I5"},

@@ -46,6 +46,11 @@ func (w *small) call(n *smallNode, m move, kind quota.SettleKind) {
 	t.Released = t.Released || kind == quota.Released
 	t.Reported = max(t.Reported, rec.Charged())
 	Foreign(&sent, &rec)
+	if w.flaw.takesMore {
+		s := &rec.Slots[0]
+		s.Parts = addPart(s.Parts, s.Anchor, s.Uncovered)
+		s.Uncovered = 0
+	}
 	waits := n.guest.Len() > 0
 	n.guest.Push(&Pending{Record: rec})
 	if !waits {
@@ -79,6 +84,8 @@ func (w *small) flush(n *smallNode, late bool) {
 		done = n.own.Applied()
 	case res.Fenced:
 		w.stranded(n, n.own.Fenced())
+	case w.flaw.answersAll:
+		done = n.own.Applied()
 	default:
 		done = n.own.Refused(res.Winners)
 	}
