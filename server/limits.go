@@ -3,6 +3,8 @@ package server
 import (
 	"strings"
 	"time"
+
+	"github.com/purser-io/purser/server/session"
 )
 
 // DefaultConnections is how many connections a port may have open.
@@ -34,8 +36,9 @@ type Limits struct {
 	// SessionWorkers is how many operations of sessions may read the store at once: 32. All others
 	// are answered without a goroutine of their own.
 	SessionWorkers int
-	// SessionQueue is how many operations of sessions may wait for that: 4096, a sixteenth of it
-	// those of one stream. What comes beyond is refused with SERVER_OVERLOADED.
+	// SessionQueue is how many operations of sessions may wait for that: 16 384, those of sixteen
+	// streams that have all they may have unanswered. What comes beyond is refused with
+	// SERVER_OVERLOADED.
 	SessionQueue int
 	// DeadlineShave is how much before the caller's deadline a handler gives up: 5 ms, about a
 	// round trip in a data centre.
@@ -69,7 +72,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.DataTimeout, 30*time.Second)
 	set(&l.AdminTimeout, 2*time.Minute)
 	set(&l.SessionWorkers, 32)
-	set(&l.SessionQueue, 4096)
+	set(&l.SessionQueue, 16*session.MaxUnanswered)
 	set(&l.DeadlineShave, 5*time.Millisecond)
 	set(&l.KeepaliveMin, 10*time.Second)
 	set(&l.KeepaliveTime, time.Minute)

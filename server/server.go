@@ -264,7 +264,7 @@ func (d *Deps) sessions(operations session.Operations) session.Config {
 		Operations: operations, Node: d.Authority, Keys: d.Authority.KeyLookup(), Metrics: d.Metrics, Now: d.Now,
 		Status: d.failures.Operation, Panicked: interceptor.Panicked(d.Logger),
 		Timeout: min(l.DataTimeout, session.MaxTimeout), OperationBytes: l.DataMessageBytes,
-		Workers: l.SessionWorkers, Queue: l.SessionQueue, QueuePerStream: max(l.SessionQueue/16, 1), Watch: healthPoll,
+		Workers: l.SessionWorkers, Queue: l.SessionQueue, Watch: healthPoll,
 	}
 }
 

@@ -53,6 +53,7 @@ type backend struct {
 	name     string
 	embedded bool
 	json     bool // called as JSON over HTTP, and not by gRPC
+	limits   server.Limits
 	open     func(t testing.TB) quota.Store
 }
 
@@ -139,6 +140,7 @@ type world struct {
 	store   quota.Store
 	engine  *authority.Authority
 	feed    *event.Feed
+	limits  server.Limits
 	clock   *wallClock // of the server, not of the authority: API keys end by it
 	conn    *grpc.ClientConn
 	secrets map[string]string // name -> API key
@@ -153,7 +155,7 @@ type world struct {
 // newWorld starts a server on b, with keys of every role. It ends with t.
 func newWorld(t testing.TB, b backend) *world {
 	t.Helper()
-	w := &world{t: t, store: b.open(t), clock: &wallClock{}, secrets: map[string]string{}}
+	w := &world{t: t, store: b.open(t), limits: b.limits, clock: &wallClock{}, secrets: map[string]string{}}
 	w.feed = event.NewFeed(w.clock.Now)
 	t.Cleanup(func() {
 		if err := w.store.Close(); err != nil {
@@ -196,7 +198,7 @@ func (w *world) startEngine(embedded bool) {
 // serve starts the server and connects to it, the clients as JSON over HTTP if asked to.
 func (w *world) serve(json bool) {
 	w.t.Helper()
-	s, err := server.New(server.Deps{Authority: w.engine, Store: w.store, Now: w.clock.Now, Feed: w.feed,
+	s, err := server.New(server.Deps{Authority: w.engine, Store: w.store, Now: w.clock.Now, Feed: w.feed, Limits: w.limits,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		w.t.Fatalf("new server: %v", err)

@@ -15,6 +15,7 @@ import (
 
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/server"
 	"github.com/purser-io/purser/storage/faultstore"
 )
 
@@ -31,23 +32,27 @@ func faulty(b backend, f **faultstore.Store) backend {
 // shopWithFaults is a world on SQLite with the account acme, whose store can fail.
 func shopWithFaults(t *testing.T) (*world, *faultstore.Store) {
 	t.Helper()
+	return shopWithin(t, server.Limits{})
+}
+
+// shopWithin is such a world with limits of its own.
+func shopWithin(t *testing.T, l server.Limits) (*world, *faultstore.Store) {
+	t.Helper()
 	var f *faultstore.Store
-	w := newWorld(t, faulty(onSQLite(), &f))
+	b := faulty(onSQLite(), &f)
+	b.limits = l
+	w := newWorld(t, b)
 	w.shop()
 	w.account("acme", "", 1_000_000*credit)
 	return w, f
 }
 
 // hold makes calls of the store hang until the function returned is called, at the end of the
-// test at the latest.
+// test at the latest. What others hold stays held.
 func hold(t *testing.T, f *faultstore.Store, op faultstore.Op) func() {
 	i := f.Inject(faultstore.Fault{Op: op, Many: -1, Kind: faultstore.Hold})
-	release := func() {
-		f.Clear()
-		i.Release()
-	}
-	t.Cleanup(release)
-	return release
+	t.Cleanup(i.Release)
+	return i.Release
 }
 
 // reserved reserves n times and returns the tokens.

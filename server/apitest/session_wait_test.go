@@ -9,6 +9,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
+	"github.com/purser-io/purser/server"
+	"github.com/purser-io/purser/server/session"
 )
 
 // TestSessionExtendsInOrder: an extension waits for a draw, and what is sent behind it on the
@@ -61,14 +63,39 @@ func TestSessionCommitsLate(t *testing.T) {
 	w.audited()
 }
 
+// TestSessionBeginsCold: a gateway may begin with all that a stream may have unanswered, on an
+// account that is not in memory yet.
+func TestSessionBeginsCold(t *testing.T) {
+	w, f := shopWithFaults(t)
+	s := w.talks(asGate)
+	profile := hold(t, f, "Profile")
+	var ids []uint64
+	for range session.MaxUnanswered / session.MaxOperations {
+		ops := make([]*purserv1.Operation, session.MaxOperations)
+		for i := range ops {
+			ops[i] = op(work("acme", "small", 1))
+		}
+		ids = append(ids, s.send(ops...)...)
+	}
+	profile()
+	for _, id := range ids {
+		if r := s.answer(id); r.GetCheckAndReserve().GetReservation() == nil {
+			t.Fatalf("operation %d: %v", id, r)
+		}
+	}
+	s.close()
+	w.audited()
+}
+
 // TestSessionOverload: operations that need the store wait for it in bounded numbers; those
 // beyond are refused at once, and whoever needs nothing from the store goes on.
 func TestSessionOverload(t *testing.T) {
-	w, f := shopWithFaults(t)
+	const workers, queue = 32, 256
+	w, f := shopWithin(t, server.Limits{SessionWorkers: workers, SessionQueue: queue})
 	s, other := w.talks(asGate), w.talks(asGate)
 	other.reserved(1)
 	profile := hold(t, f, "Profile")
-	const perMessage, messages, room = 256, 3, 32 + 4096/16 // at work, and waiting
+	const perMessage, messages, room = 256, 3, workers + queue
 	var ids []uint64
 	for m := range messages {
 		ops := make([]*purserv1.Operation, perMessage)

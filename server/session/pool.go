@@ -11,7 +11,7 @@ import (
 // pool is where operations wait for a worker: one queue per stream, served in turn, so that
 // no stream waits for another's backlog.
 type pool struct {
-	bound, share int // operations waiting: of all streams, of one
+	bound int // operations waiting, of all streams
 
 	mu      sync.Mutex
 	some    sync.Cond
@@ -25,8 +25,8 @@ type queue struct {
 	operations []*operation
 }
 
-func (p *pool) init(bound, share int) {
-	p.bound, p.share = bound, share
+func (p *pool) init(bound int) {
+	p.bound = bound
 	p.some.L = &p.mu
 }
 
@@ -37,7 +37,7 @@ func (p *pool) put(q *queue, o *operation) error {
 	switch {
 	case p.stopped:
 		return &quota.Error{Reason: quota.ReasonShuttingDown, NotApplied: true, Message: "this node has stopped; use another"}
-	case p.waiting >= p.bound, len(q.operations) >= p.share:
+	case p.waiting >= p.bound:
 		return &quota.Error{Reason: quota.ReasonServerOverloaded, NotApplied: true, RetryAfter: 100 * time.Millisecond,
 			Message: "as many operations as may wait for the store do"}
 	}

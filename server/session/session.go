@@ -76,10 +76,10 @@ type Config struct {
 	Timeout time.Duration
 	// OperationBytes is the largest operation.
 	OperationBytes int
-	// Workers is how many operations may read storage at once; Queue is how many may wait for
-	// that: what comes beyond is refused with SERVER_OVERLOADED. QueuePerStream is the share that
-	// one stream may have of it.
-	Workers, Queue, QueuePerStream int
+	// Workers is how many operations may read storage at once; Queue is how many of all streams
+	// may wait for that: what comes beyond is refused with SERVER_OVERLOADED. Of one stream as
+	// many may wait as may be unanswered: a gateway may begin with all it has, on one account.
+	Workers, Queue int
 	// Watch is how often keys and the node's state are looked at.
 	Watch time.Duration
 }
@@ -97,7 +97,7 @@ type Server struct {
 // New makes a Server. Its streams have what blocks done while Run runs.
 func New(c Config) *Server {
 	s := &Server{Config: c, streams: make(map[*stream]struct{})}
-	s.pool.init(c.Queue, c.QueuePerStream)
+	s.pool.init(c.Queue)
 	return s
 }
 
