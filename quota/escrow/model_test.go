@@ -19,6 +19,7 @@ import (
 // -rapid.steps change it, -rapid.seed repeats a run.
 const (
 	defaultChecks = "15000"
+	raceChecks    = "1500"
 	defaultSteps  = "120"
 )
 
@@ -26,7 +27,11 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	given := make(map[string]bool)
 	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	for name, value := range map[string]string{"rapid.checks": defaultChecks, "rapid.steps": defaultSteps} {
+	checks := defaultChecks
+	if underRace { // one goroutine has nothing to show it
+		checks = raceChecks
+	}
+	for name, value := range map[string]string{"rapid.checks": checks, "rapid.steps": defaultSteps} {
 		if given[name] {
 			continue
 		}
