@@ -13,8 +13,9 @@ import (
 	"github.com/purser-io/purser/quota"
 )
 
-// fillers reserve at the same time, so that draws of many accounts share transactions.
-const fillers = 512
+// fillers reserve at the same time, so that draws of some accounts share transactions. They
+// never wait for a network, so many more would keep the processors from the one who draws.
+const fillers = 8
 
 // fill makes reservations and leaves them. It asks the node directly: over the network the
 // first would have expired before the last of a million is made. Each request has strings of
