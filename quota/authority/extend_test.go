@@ -269,22 +269,21 @@ func TestExtendElsewhere(t *testing.T) {
 // TestExtendThroughFaults loses what the store says to draws and to the look for a reservation.
 func TestExtendThroughFaults(t *testing.T) {
 	n, f := faulty(t)
+	// The first reservation's draw gets through, and brings a few times as much as that needs.
+	// None ahead of need does.
+	f.Inject(faultstore.Fault{Op: "Draw", Call: f.Calls("Draw") + 2, Many: -1, Kind: faultstore.FailBefore})
 	d := n.granted(chat("acme", 1000, 1000))
-	next := f.Calls("Draw") + 1
-	f.Inject(faultstore.Fault{Op: "Draw", Call: next, Kind: faultstore.FailAfter})
-	d = n.extended(totals(d.Token, 1e5, 1e5)) // sent again until it is known (R11)
-	// More than a draw ahead of need may have brought meanwhile, which takes half of the rest at most.
-	const most = 3e5
-	f.Inject(faultstore.Fault{Op: "Draw", Many: -1, Kind: faultstore.FailBefore})
+	const more = 1e5
 	held := n.held("acme")
-	err := n.Extend(t.Context(), gate(), totals(d.Token, most, most), &quota.Decision{})
+	err := n.Extend(t.Context(), gate(), totals(d.Token, more, more), &quota.Decision{})
 	wantReason(t, err, quota.ReasonStoreUnavailable)
 	if e := err.(*quota.Error); !e.NotApplied || n.held("acme") != held {
 		t.Fatalf("%v; held are %d, before %d", err, n.held("acme"), held)
 	}
 	f.Clear()
-	d = n.extended(totals(d.Token, most, most))
-	n.commit(d.Token, 1000, most)
+	f.Inject(faultstore.Fault{Op: "Draw", Kind: faultstore.FailAfter})
+	d = n.extended(totals(d.Token, more, more)) // sent again until it is known (R11)
+	n.commit(d.Token, 1000, more)
 	f.Inject(faultstore.Fault{Op: "Whereabouts", Call: f.Calls("Whereabouts") + 1, Kind: faultstore.FailBefore})
 	n.refused(d.Token, quota.ReasonStoreUnavailable)
 	n.refused(d.Token, quota.ReasonReservationCommitted)
