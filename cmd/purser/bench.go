@@ -40,6 +40,7 @@ type benchRunCmd struct {
 	Round       time.Duration `default:"1s" help:"How long a scenario runs in a round."`
 	Accounts    int           `default:"10000" help:"How many accounts stand for many."`
 	Pots        int           `default:"1" help:"What a reservation holds on: 1 = the wallet, as naive does; 2 = a budget as well; 3 = and one for each user."`
+	Profiles    string        `type:"existingdir" placeholder:"DIR" help:"Write a CPU profile of the server in each scenario into this folder, for go tool pprof."`
 	SVG         string        `name:"svg" type:"path" placeholder:"FILE" help:"Draw the ratios into this file."`
 	Markdown    string        `type:"path" placeholder:"FILE" help:"Write the tables into this file, in Markdown."`
 }
@@ -82,7 +83,7 @@ func (b *benchRunCmd) Validate() error {
 // options are how to measure.
 func (b *benchRunCmd) options(e *env, s *bench.Scratch) bench.Options {
 	o := bench.Options{Store: s, Families: b.Only, Concurrency: b.Concurrency, Connections: b.Connections,
-		Rounds: b.Rounds, Round: b.Round, Accounts: b.Accounts, Pots: b.Pots, Launch: launchHost(e)}
+		Rounds: b.Rounds, Round: b.Round, Accounts: b.Accounts, Pots: b.Pots, Profiles: b.Profiles, Launch: launchHost(e)}
 	if len(b.Only) == 0 {
 		o.Families = bench.Families()
 	}

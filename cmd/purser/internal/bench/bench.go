@@ -43,6 +43,9 @@ type Options struct {
 	Round       time.Duration
 	Accounts    int
 	Pots        int // 1 = the wallet, 2 = and a budget, 3 = and one for each user
+	// Profiles is the folder for a CPU profile of the server in each scenario, of its last round;
+	// "" = none.
+	Profiles string
 	// Progress is told what begins; step counts from 1 to steps. nil = nobody is.
 	Progress func(step, steps int, what string)
 }

@@ -3,6 +3,8 @@ package bench
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/purser-io/purser/cmd/purser/internal/bench/drive"
@@ -153,10 +155,27 @@ func (f *figures) addTo(t *report.Throughput) {
 	}
 }
 
+// profile is where a scenario's CPU profile is written, under dir.
+func (s *scenario) profile(dir string) string {
+	return filepath.Join(dir, strings.NewReplacer(", ", "-", " ", "-").Replace(s.name)+".pprof")
+}
+
+// profile begins the server's CPU profile, or completes it, if profiles are asked for.
+func (b *bench) profile(ctx context.Context, path string) error {
+	if b.Profiles == "" {
+		return nil
+	}
+	_, err := b.child.Do(ctx, host.Order{Do: host.Profile, Path: path})
+	return err
+}
+
 // once runs a scenario, and waits until what it left behind is done.
 func (b *bench) once(ctx context.Context, s *scenario, span time.Duration) (f figures, err error) {
 	before, err := b.child.Do(ctx, host.Order{Do: host.Usage})
 	if err != nil {
+		return f, err
+	}
+	if err := b.profile(ctx, s.profile(b.Profiles)); err != nil {
 		return f, err
 	}
 	mine := host.CPU()
@@ -164,6 +183,9 @@ func (b *bench) once(ctx context.Context, s *scenario, span time.Duration) (f fi
 	mine = host.CPU() - mine
 	if err != nil {
 		return f, fmt.Errorf("%s: %w", s.name, err)
+	}
+	if err := b.profile(ctx, ""); err != nil {
+		return f, err
 	}
 	after, err := b.child.Do(ctx, host.Order{Do: host.Usage})
 	if err != nil {

@@ -69,6 +69,7 @@ type Work struct {
 	Usage     []*purserv1.MeterQuantity
 	Labels    map[string]string
 	TTL       time.Duration
+	Keyless   bool // reservations without idempotency keys
 }
 
 // request is a CheckAndReserve whose account and key are to be set.
@@ -102,11 +103,15 @@ type keys struct {
 	prefix string
 	n      uint64
 	buf    []byte
+	none   bool // there are no keys
 }
 
-func newKeys() keys { return keys{prefix: rand.Text()[:16] + "-"} }
+func (w *Work) newKeys() keys { return keys{prefix: rand.Text()[:16] + "-", none: w.Keyless} }
 
 func (k *keys) next() string {
+	if k.none {
+		return ""
+	}
 	k.n++
 	k.buf = strconv.AppendUint(append(k.buf[:0], k.prefix...), k.n, 36)
 	return string(k.buf)
@@ -117,7 +122,7 @@ func NewCalls(t *Target, w *Work, accounts []string, workers int) *Calls {
 	c := &Calls{target: t, work: w, accounts: accounts, workers: make([]worker, workers)}
 	for i := range c.workers {
 		c.workers[i] = worker{api: t.api[i%len(t.api)], random: mathrand.New(mathrand.NewPCG(1, uint64(i))), reserve: w.request(),
-			commit: &purserv1.CommitRequest{Usage: w.Usage, Outcome: purserv1.Outcome_OUTCOME_SUCCESS}, keys: newKeys(), acks: load.NewHistogram()}
+			commit: &purserv1.CommitRequest{Usage: w.Usage, Outcome: purserv1.Outcome_OUTCOME_SUCCESS}, keys: w.newKeys(), acks: load.NewHistogram()}
 	}
 	return c
 }

@@ -85,7 +85,7 @@ func (s *Sessions) stream(ctx context.Context, index int, over *atomic.Bool) (in
 	if err != nil {
 		return 0, fmt.Errorf("session: %w", err)
 	}
-	f := &flow{Sessions: s, stream: stream, slots: make([]slot, s.Window), keys: newKeys(),
+	f := &flow{Sessions: s, stream: stream, slots: make([]slot, s.Window), keys: s.Work.newKeys(),
 		random: mathrand.New(mathrand.NewPCG(2, uint64(index))), sending: make(chan []*purserv1.Operation, s.Window)}
 	sent := make(chan error, 1)
 	go func() { sent <- f.send() }()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -49,6 +50,8 @@ type Host struct {
 	inside []*grpc.Server
 	group  errgroup.Group
 	rows   int64 // inserted
+
+	profiling *os.File // the CPU profile under way
 }
 
 // Open serves what the node is compared with on ports of loopback, and puts their addresses
@@ -105,6 +108,8 @@ func (h *Host) Do(ctx context.Context, o Order) (r Report, err error) {
 		if err = proto.Unmarshal(o.Answer, answer); err == nil {
 			h.echo.SetAnswer(answer)
 		}
+	case Profile:
+		err = h.profile(o.Path)
 	case Insert:
 		r.InsertNanos, err = h.insert(ctx, o.Count)
 	default:

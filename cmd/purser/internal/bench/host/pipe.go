@@ -35,6 +35,8 @@ type Order struct {
 	Keys     bool `json:"keys,omitempty"`
 	// Answer of the echo service, an encoded CheckAndReserveResponse.
 	Answer []byte `json:"answer,omitempty"`
+	// Profile: where to write; "" = the one under way is complete.
+	Path string `json:"path,omitempty"`
 }
 
 // Orders.
@@ -46,6 +48,7 @@ const (
 	Echo     = "echo"     // set the echo's answer
 	Fill     = "fill"     // make Count reservations and leave them
 	Insert   = "insert"   // insert Count single rows, one after the other
+	Profile  = "profile"  // begin a CPU profile at Path, or complete it
 )
 
 // Report answers an order.

@@ -2,7 +2,9 @@ package host
 
 import (
 	"bytes"
+	"errors"
 	"os"
+	"runtime/pprof"
 	"strconv"
 	"syscall"
 	"time"
@@ -30,4 +32,26 @@ func rss() int64 {
 	}
 	pages, _ := strconv.ParseInt(string(fields[1]), 10, 64) // 0 = not known
 	return pages * int64(os.Getpagesize())
+}
+
+// profile begins a CPU profile of this process, or completes it if path is "".
+func (h *Host) profile(path string) error {
+	if path == "" {
+		if h.profiling == nil {
+			return nil
+		}
+		pprof.StopCPUProfile()
+		err := h.profiling.Close()
+		h.profiling = nil
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	h.profiling = f
+	return nil
 }
