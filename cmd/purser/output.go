@@ -82,7 +82,7 @@ func (p printer) printf(format string, args ...any) {
 }
 
 // explain is an error for people: what was tried, a server's answer in its own words with its
-// reason, and what to do. An error of the domain comes with its cause.
+// reason, and what to do. An error of the domain comes with its cause, in what was tried.
 func explain(err error) string {
 	answer, ok := errors.AsType[interface {
 		error
@@ -90,7 +90,7 @@ func explain(err error) string {
 	}](err)
 	if !ok || answer.GRPCStatus().Code() == codes.OK {
 		if e, is := errors.AsType[*quota.Error](err); is && e.Message != "" {
-			return e.Message + because(e.Err)
+			return strings.Replace(err.Error(), e.Error(), e.Message+because(e.Err), 1)
 		}
 		return err.Error()
 	}

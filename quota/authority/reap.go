@@ -84,11 +84,10 @@ func (a *Authority) Drain(ctx context.Context) error {
 	a.awaitHolds(ctx)
 	e := a.engine.Load()
 	e.updateLease(func(l *escrow.Lease) { l.End() })
-	for a.giveBack(ctx, e, true) > 0 {
-	}
 	if err := a.Quiesce(ctx); err != nil {
 		return err
 	}
+	a.giveAllBack(ctx, e)
 	promise := a.lastPromise(e)
 	err := a.untilKnown(ctx, func(ctx context.Context) error { return a.deps.Store.Drain(ctx, e.id, promise) })
 	if errors.Is(err, quota.ReasonFenced) {
@@ -104,6 +103,17 @@ func (a *Authority) Draining() (settleFor time.Duration, draining bool) {
 		return 0, false
 	}
 	return time.Duration(max(a.drainUntil.Load()-a.instant().Mono, 0)), true
+}
+
+// returnFor bounds how long a drain gives allotments back one by one: so that time is left to
+// say that the lanes may be closed, which brings back the rest.
+const returnFor = storeTimeout
+
+func (a *Authority) giveAllBack(ctx context.Context, e *engine) {
+	ctx, cancel := context.WithTimeout(ctx, returnFor)
+	defer cancel()
+	for a.giveBack(ctx, e, true) > 0 {
+	}
 }
 
 // awaitHolds waits for live reservations to be settled, within DrainFor.
