@@ -24,20 +24,36 @@ type account struct {
 	stale   atomic.Bool // something changed since; looked at under the shard lock (I13)
 }
 
-func newAccount(p *quota.Profile) (*account, error) {
+func newAccount(p *quota.Profile, z *zones) (*account, error) {
 	a := &account{Profile: p, zones: make([]*time.Location, len(p.Chain)), epochs: p.Epochs()}
 	a.plan, a.planned = p.Plan()
 	for i := range p.Chain {
 		if a.owner == "" && p.Chain[i].Plan.ID != "" {
 			a.owner = p.Chain[i].ID
 		}
-		zone, err := time.LoadLocation(p.Chain[i].TimeZone)
+		zone, err := z.load(p.Chain[i].TimeZone)
 		if err != nil {
 			return nil, quota.Wrap(quota.ReasonInternal, "the account's time zone is not known on this node", err)
 		}
-		a.zones[i] = zone
+		a.zones[i], p.Chain[i].TimeZone = zone, zone.String() // one string for all accounts
 	}
 	return a, nil
+}
+
+// zones keeps the time zones that accounts are in: there are some hundreds, and each takes
+// kilobytes and a file to read.
+type zones struct{ known sync.Map }
+
+func (z *zones) load(name string) (*time.Location, error) {
+	if zone, ok := z.known.Load(name); ok {
+		return zone.(*time.Location), nil
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, err
+	}
+	kept, _ := z.known.LoadOrStore(zone.String(), zone)
+	return kept.(*time.Location), nil
 }
 
 // zoneOf is the time zone of an account of the chain.
@@ -58,6 +74,7 @@ type accounts struct {
 	store quota.AccountStore
 	clock Clock
 	bound int
+	zones zones
 
 	mu      sync.RWMutex
 	known   map[string]*account
@@ -108,7 +125,7 @@ func (c *accounts) load(ctx context.Context, id string) (*account, error) {
 		if err != nil {
 			return nil, err
 		}
-		a, err := newAccount(p)
+		a, err := newAccount(p, &c.zones)
 		if err != nil {
 			return nil, err
 		}
