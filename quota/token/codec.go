@@ -63,12 +63,18 @@ func (c *Codec) find(id uint32) *macKey {
 	return nil
 }
 
+// usualSize is enough for one pot and three labels.
+const usualSize = 224
+
 // Append encodes t, signs it, appends it to dst and returns the extended slice, like the
 // built-in append. It allocates nothing if dst has room. The error names the bound that t
 // breaks; dst is then returned as it was.
 func (c *Codec) Append(dst []byte, t *Token) ([]byte, error) {
 	if err := check(t); err != nil {
 		return dst, fmt.Errorf("encode token: %w", err)
+	}
+	if cap(dst) == 0 {
+		dst = make([]byte, 0, usualSize) // rather than to grow it five times
 	}
 	start := len(dst)
 	out := append(dst, version)
