@@ -374,7 +374,7 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 	h.sequence, h.nonce = s.sequence<<shardBits|s.index, s.random.Uint64()
 	h.reserved, h.expires = now, now+r.TTL
 	h.counter = r.Counter
-	h.who = out.payer.whoOf(identity{r.Account, r.Payer, r.Principal, k.Feature, k.PriceVersion})
+	h.who = out.payer.identityOf(identity{r.Account, r.Payer, r.Principal, k.Feature, k.PriceVersion})
 	h.names, h.granted = s.namesOf(out.payer, k.Meters[:r.Asked]), append(h.granted, out.Quantity[:r.Asked]...)
 	for i := range out.fits {
 		f, c := &out.fits[i], &k.Claims[i]

@@ -78,17 +78,20 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 	for _, pl := range p.pools {
 		// A cap is current only if its account's epoch is checked (R12): what a sibling wants
 		// waits for a draw of its own.
-		if pl.want == 0 || s.UsedUp() || !covered(p.epochs, pl.key.account) {
+		if pl.want == 0 || s.UsedUp() || !covered(p.epochs, pl.account()) {
 			continue
 		}
-		if pl.key.kind != quota.PotWallet && now >= pl.window.End {
+		if pl.window != nil && now >= pl.window.End {
 			pl.want = 0
 			continue
 		}
 		floor := pl.floor(pl.want)
 		pl.size = max(pl.aim(now), floor)
-		w := quota.Want{Kind: pl.key.kind, Window: pl.window, Floor: floor, Least: pl.least,
+		w := quota.Want{Kind: pl.kind(), Floor: floor, Least: pl.least,
 			Amount: max(pl.size-pl.usable(now, quota.MaxParts), pl.want), First: s.numbers()}
+		if pl.window != nil {
+			w.Window = *pl.window
+		}
 		d.Wants, d.pools, d.asked = append(d.Wants, w), append(d.pools, pl), append(d.asked, pl.want)
 		pl.want, pl.least = 0, 0
 		pl.low = pl.size / 4
@@ -261,7 +264,7 @@ func (s *Shard) EndReturn(shrinks []quota.Shrink) (micros int64) {
 		a.amount -= a.returning
 		a.pool.own -= a.returning
 		a.pool.seen.escrowed -= a.returning
-		if a.pool.key.kind == quota.PotWallet {
+		if a.pool.window == nil {
 			a.pool.seen.available += a.returning
 			micros += a.returning
 		} else {

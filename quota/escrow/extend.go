@@ -191,13 +191,13 @@ func (h *hold) of(c *Claim, p *pool, unit string) holding {
 		sl := &h.slots[i]
 		parts := h.parts[next : next+int(sl.parts)]
 		next += int(sl.parts)
-		if !sl.pool.key.sameLimit(&p.key) || sl.unit != unit {
+		if !sl.pool.sameLimit(p) || sl.unit != unit {
 			continue
 		}
 		out.slot = i
 		for j := range parts {
 			out.held += parts[j].amount
-			if sl.pool.key.start != p.key.start {
+			if !sl.pool.sameWindow(p) {
 				out.past += parts[j].amount
 			}
 		}
@@ -205,15 +205,10 @@ func (h *hold) of(c *Claim, p *pool, unit string) holding {
 	return out
 }
 
-// sameLimit reports whether two pools are of one limit, or wallet.
-func (k *poolKey) sameLimit(l *poolKey) bool {
-	return k.kind == l.kind && k.account == l.account && k.limit == l.limit && k.selector == l.selector
-}
-
 // partsOf lists the parts that the hold has of the window that is open: more on their
 // allotments needs no new part.
 func (h *hold) partsOf(f *fit) []part {
-	if f.slot < 0 || h.slots[f.slot].pool.key.start != f.pool.key.start {
+	if f.slot < 0 || !h.slots[f.slot].pool.sameWindow(f.pool) {
 		return nil
 	}
 	first := 0
@@ -265,7 +260,7 @@ func (h *hold) plan(now int64, r *Request, out *Result) (changed bool) {
 		switch {
 		case f == nil:
 			n.slots = append(n.slots, sl)
-		case f.pool.key == sl.pool.key:
+		case f.pool.sameWindow(sl.pool):
 			n.add(now, f, at)
 			n.slots = append(n.slots, slot{pool: f.pool, unit: sl.unit, parts: uint16(len(n.parts) - at), continues: sl.continues})
 		default: // the window of sl has ended

@@ -81,7 +81,7 @@ func (s *Shard) forgetKeys(now int64) {
 		}
 		delete(s.keys, key)
 		s.cfg.Room.keys.Add(-1)
-		if len(s.spareK) < 4096 {
+		if len(s.spareK) < spareMost {
 			s.spareK = append(s.spareK, e)
 		}
 	}

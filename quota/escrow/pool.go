@@ -1,10 +1,6 @@
 package escrow
 
-import (
-	"unique"
-
-	"github.com/purser-io/purser/quota"
-)
+import "github.com/purser-io/purser/quota"
 
 // allotment is a part of a pot in this shard's hands. I4 in memory:
 //
@@ -30,11 +26,15 @@ func (a *allotment) balanced() bool {
 		a.free+a.held+a.returning+a.spent == a.amount
 }
 
-// poolKey names a pool: the wallet of a payer, or a window pot.
+// poolKey names a window pot. A wallet's pool is found by its payer.
 type poolKey struct {
 	kind                     quota.PotKind
-	account, limit, selector string // account is the payer for a wallet
+	account, limit, selector string
 	start                    int64
+}
+
+func keyOf(w *quota.WindowPot) poolKey {
+	return poolKey{kind: w.Kind, account: w.Account, limit: w.Limit, selector: w.Selector, start: w.Start}
 }
 
 // seen is what the database said of a pot at the last draw or read.
@@ -48,11 +48,10 @@ type seen struct {
 
 // pool is one pot kind of one payer: its allotments here, and how fast they are used.
 type pool struct {
-	key        poolKey
 	payer      *payer
-	window     quota.WindowPot // with the cap in force at the last request; unless a wallet
-	allotments []*allotment    // in the order drawn
-	own        int64           // sum of amount over allotments: our part of the pot's escrowed
+	window     *quota.WindowPot // with the cap in force at the last request; nil of a wallet
+	allotments []*allotment     // in the order drawn
+	own        int64            // sum of amount over allotments: our part of the pot's escrowed
 	seen       seen
 	dryUntil   int64 // the pot gave less than was needed: do not ask again before
 	least      int64 // what would do for the request that begins the next draw
@@ -67,6 +66,39 @@ type pool struct {
 	lastUse   int64
 }
 
+// kind is what the pool is drawn for.
+func (p *pool) kind() quota.PotKind {
+	if p.window == nil {
+		return quota.PotWallet
+	}
+	return p.window.Kind
+}
+
+// account is whose pot it is.
+func (p *pool) account() string {
+	if p.window == nil {
+		return p.payer.id
+	}
+	return p.window.Account
+}
+
+// key is what a window's pool is found by.
+func (p *pool) key() poolKey { return keyOf(p.window) }
+
+// sameLimit reports whether two pools of one payer are of one limit, or its wallet.
+func (p *pool) sameLimit(q *pool) bool {
+	if p.window == nil || q.window == nil {
+		return p.window == q.window
+	}
+	v, w := p.window, q.window
+	return v.Kind == w.Kind && v.Account == w.Account && v.Limit == w.Limit && v.Selector == w.Selector
+}
+
+// sameWindow reports whether two pools are of one limit and window, or wallet.
+func (p *pool) sameWindow(q *pool) bool {
+	return p.sameLimit(q) && (p.window == nil || p.window.Start == q.window.Start)
+}
+
 // payer groups what is decided under one lock and drawn in one transaction.
 type payer struct {
 	id      string
@@ -74,8 +106,8 @@ type payer struct {
 	pools   []*pool // wallet first
 	epochs  []quota.AccountEpoch
 	drawing bool
-	names   *[]string               // meters of its last reservation
-	who     unique.Handle[identity] // of its last reservation
+	names   *[]string   // meters of its last reservation
+	who     []*identity // of its last reservations, the latest found first
 }
 
 // usable sums what the first parts allotments can give now; a negative number means all.
@@ -125,7 +157,7 @@ func (p *pool) out() int64 {
 
 // left is what the pot had, as last seen: credits, or what its cap leaves.
 func (p *pool) left() int64 {
-	if p.key.kind == quota.PotWallet {
+	if p.window == nil {
 		if p.seen.debt > 0 { // R50
 			return 0
 		}

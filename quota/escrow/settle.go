@@ -63,7 +63,7 @@ func (p *Pending) charge(now int64) {
 		from, out := &h.slots[i], &rec.Slots[i]
 		parts := h.parts[next : next+int(from.parts)]
 		next += int(from.parts)
-		out.Kind, out.Unit, out.Continues = from.pool.key.kind, from.unit, from.continues
+		out.Kind, out.Unit, out.Continues = from.pool.kind(), from.unit, from.continues
 		if !from.continues {
 			rest = rec.Cost(from.unit)
 		}
@@ -213,7 +213,7 @@ func (s *Shard) Tick(now int64) []*Pending {
 
 // expire records that a hold ended unsettled.
 func (s *Shard) expire(now int64, h *hold) *Pending {
-	who := h.who.Value()
+	who := h.who
 	_, p := s.Settle(now, quota.Record{
 		EntryKey: quota.EntryKey{Lane: s.lane, Sequence: h.sequence}, Nonce: h.nonce, Kind: quota.Expired,
 		Account: who.account, Payer: who.payer, Principal: who.principal, Feature: who.feature,
@@ -233,7 +233,9 @@ func (s *Shard) dropEmpty(now int64) {
 			continue
 		}
 		p.payer.remove(p)
-		delete(s.pools, p.key)
+		if p.window != nil {
+			delete(s.pools, p.key())
+		}
 		if len(p.payer.pools) == 0 {
 			delete(s.payers, p.payer.id)
 		}

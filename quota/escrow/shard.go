@@ -3,7 +3,6 @@ package escrow
 import (
 	"math/rand/v2"
 	"sync/atomic"
-	"unique"
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/token"
@@ -97,8 +96,8 @@ type hold struct {
 	slots    []slot
 	parts    []part // of all slots, in slot order
 	settling *Pending
-	uses     []use // of rate and concurrency limits, until it is settled
-	who      unique.Handle[identity]
+	uses     []use     // of rate and concurrency limits, until it is settled
+	who      *identity // shared, never changed
 
 	names      *[]string // meters that were asked for, in that order; shared, never changed
 	granted    []int64   // totals granted of them (R35)
@@ -133,17 +132,47 @@ func (s *Shard) newHold(slots, granted int) *hold {
 		s.spare = s.spare[:n-1]
 		return h
 	}
+	if slots == 1 && granted <= 2 {
+		var m smallHold
+		m.hold.slots, m.hold.parts, m.hold.granted = m.slot[:0], m.part[:0], m.totals[:0]
+		return &m.hold
+	}
 	return &hold{slots: make([]slot, 0, slots), parts: make([]part, 0, slots), granted: make([]int64, 0, granted)}
 }
 
-// whoOf finds what an identity is known by. Holds of one account are mostly alike, so they
-// share it; and none keeps the memory of the request it came with.
-func (p *payer) whoOf(id identity) unique.Handle[identity] {
-	if p.who == (unique.Handle[identity]{}) || p.who.Value() != id {
-		p.who = unique.Make(id)
-	}
-	return p.who
+// smallHold is a hold on one pot with what it consists of, in one piece of memory.
+type smallHold struct {
+	hold
+	slot   [1]slot
+	part   [1]part
+	totals [2]int64
 }
+
+// identities is how many of a payer's are remembered: of members, features and keys that take
+// turns.
+const identities = 8
+
+// identityOf finds an identity among the last ones. Holds of one payer are mostly alike, so
+// they share it.
+func (p *payer) identityOf(id identity) *identity {
+	for i, known := range p.who {
+		if *known == id {
+			p.who[0], p.who[i] = known, p.who[0]
+			return known
+		}
+	}
+	made := id // of its own, so that one that is found is not allocated
+	if len(p.who) < identities {
+		p.who = append(p.who, &made)
+	} else {
+		p.who[identities-1] = &made
+	}
+	return &made
+}
+
+// spareMost is how many holds, and how many remembered answers, a shard keeps for use again:
+// as many as a few batches settle at once.
+const spareMost = 1024
 
 // drop forgets a hold whose amounts have all been placed.
 func (s *Shard) drop(h *hold) {
@@ -154,7 +183,7 @@ func (s *Shard) drop(h *hold) {
 	}
 	slots, parts, granted, uses := h.slots[:0], h.parts[:0], h.granted[:0], h.uses[:0]
 	*h = hold{slots: slots, parts: parts, granted: granted, uses: uses}
-	if len(s.spare) < 4096 {
+	if len(s.spare) < spareMost {
 		s.spare = append(s.spare, h)
 	}
 }
@@ -165,16 +194,13 @@ func (s *Shard) payerOf(id string) *payer {
 		return p
 	}
 	p := &payer{id: id}
-	p.wallet = s.addPool(poolKey{kind: quota.PotWallet, account: id}, p)
+	p.wallet = s.addPool(p, nil)
 	s.payers[id] = p
 	return p
 }
 
-func (s *Shard) addPool(key poolKey, p *payer) *pool {
-	pl := &pool{key: key, payer: p}
-	if key.kind != quota.PotWallet { // which is found by its payer
-		s.pools[key] = pl
-	}
+func (s *Shard) addPool(p *payer, w *quota.WindowPot) *pool {
+	pl := &pool{payer: p, window: w}
 	s.order = append(s.order, pl)
 	p.pools = append(p.pools, pl)
 	return pl
@@ -185,14 +211,14 @@ func (s *Shard) poolOf(p *payer, c *Claim) *pool {
 	if c.Kind == quota.PotWallet {
 		return p.wallet
 	}
-	w := &c.Window
-	key := poolKey{kind: w.Kind, account: w.Account, limit: w.Limit, selector: w.Selector, start: w.Start}
+	key := keyOf(&c.Window)
 	pl, ok := s.pools[key]
 	if !ok {
-		pl = s.addPool(key, p)
-		pl.window = *w
+		w := c.Window
+		pl = s.addPool(p, &w)
+		s.pools[key] = pl
 	}
-	pl.window.Cap = w.Cap
+	pl.window.Cap = c.Window.Cap
 	return pl
 }
 
@@ -200,7 +226,7 @@ func (s *Shard) poolOf(p *payer, c *Claim) *pool {
 func (s *Shard) fill(h *hold, slots []slot, parts []part, t *token.Token) {
 	t.Lane, t.Sequence, t.Nonce, t.Generation = int64(s.lane), h.sequence, h.nonce, h.generation
 	t.IssuedAt, t.Expires = h.reserved, h.expires
-	who := h.who.Value()
+	who := h.who
 	t.Account, t.Payer, t.Principal, t.Feature = who.account, who.payer, who.principal, who.feature
 	t.PriceVersion = who.priceVersion
 	for len(t.Slots) < len(slots) {
@@ -214,12 +240,12 @@ func (s *Shard) fill(h *hold, slots []slot, parts []part, t *token.Token) {
 	next := 0
 	for i := range slots {
 		from, to := &slots[i], &t.Slots[i]
-		to.Kind, to.Unit, to.PotID, to.Parts = uint8(from.pool.key.kind), from.unit, "", to.Parts[:0]
+		to.Kind, to.Unit, to.PotID, to.Parts = uint8(from.pool.kind()), from.unit, "", to.Parts[:0]
 		to.Continues = from.continues
 		for _, p := range parts[next : next+int(from.parts)] {
 			to.Parts = append(to.Parts, token.Part{Allotment: uint32(p.a.number), Amount: p.amount})
 		}
-		if from.parts == 0 && from.pool.key.kind != quota.PotWallet {
+		if from.parts == 0 && from.pool.window != nil {
 			to.PotID = from.pool.window.ID()
 		}
 		next += int(from.parts)
@@ -258,7 +284,7 @@ const EndingWithin = 3600
 func (s *Shard) Stats() Stats {
 	st := Stats{Holds: len(s.holds), Pools: len(s.order), Allotments: len(s.byNo), Keys: len(s.keys), Limiters: len(s.limiters)}
 	for _, p := range s.order {
-		if p.key.kind == quota.PotWallet {
+		if p.window == nil {
 			st.FreeMicros += p.freeAll()
 			st.HeldMicros += p.heldAll()
 			st.BurnMicros += p.burn

@@ -145,7 +145,7 @@ func (w *small) rollOver() {
 		p := n.shard.payerOf("org")
 		r := w.request(n, 1)
 		for _, pl := range n.shard.order {
-			if pl.key.kind == quota.PotWallet || pl.window.End > w.db.Now {
+			if pl.window == nil || pl.window.End > w.db.Now {
 				continue
 			}
 			to := n.shard.poolOf(p, &r.Candidates[0].Claims[0])

@@ -71,10 +71,12 @@ func (s *Shard) clone() *Shard {
 			pool.allotments[i], c.byNo[a.number] = &allotment, &allotment
 		}
 		c.order, pool.payer.pools = append(c.order, &pool), append(pool.payer.pools, &pool)
-		if p.key.kind == quota.PotWallet {
+		if p.window == nil {
 			pool.payer.wallet = &pool
 		} else {
-			c.pools[p.key] = &pool
+			window := *p.window
+			pool.window = &window
+			c.pools[p.key()] = &pool
 		}
 	}
 	c.names = slices.Clone(s.names)
@@ -255,7 +257,11 @@ func (n *smallNode) appendState(b []byte) []byte {
 		b = appendInts(b, int(s.Number), int(s.Sequence), int(s.Amount))
 	}
 	for _, p := range n.shard.order {
-		b = appendInts(b, int(p.key.kind), int(p.key.start), len(p.allotments))
+		start := 0
+		if p.window != nil {
+			start = int(p.window.Start)
+		}
+		b = appendInts(b, int(p.kind()), start, len(p.allotments))
 		for _, a := range p.allotments {
 			b = appendInts(b, int(a.number), int(a.amount), int(a.free), int(a.held), int(a.returning), int(a.spent), int(a.shrinks), number(a.closing))
 		}
