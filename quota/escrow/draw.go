@@ -86,7 +86,7 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 			continue
 		}
 		floor := pl.floor(pl.want)
-		pl.size = max(pl.aim(now), floor)
+		pl.size = max(pl.aim(now), satMul(floor, generous))
 		w := quota.Want{Kind: pl.kind(), Floor: floor, Least: pl.least,
 			Amount: max(pl.size-pl.usable(now, quota.MaxParts), pl.want), First: s.numbers()}
 		if pl.window != nil {
@@ -102,6 +102,10 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 	p.drawing = true
 	return d
 }
+
+// generous is how many times what may always be drawn a draw asks for: the half rule cuts it
+// down where little is left.
+const generous = 4
 
 // covered reports whether a draw with these epochs checks the account.
 func covered(epochs []quota.AccountEpoch, account string) bool {

@@ -64,12 +64,12 @@ func TestExtendAcrossTheWindow(t *testing.T) {
 		after   string   // new window: free/held/spent
 		missing int64    // elsewhere: uncovered in the new window
 	}{
-		{0, [2]int64{0, 0}, "40/0/0", 0},
-		{4, [2]int64{4, 0}, "40/0/0", 0},
-		{10, [2]int64{10, 0}, "40/0/0", 0},
-		{12, [2]int64{10, 2}, "38/0/2", 0},
-		{15, [2]int64{10, 5}, "35/0/5", 0},
-		{20, [2]int64{10, 10}, "30/0/10", 5},
+		{0, [2]int64{0, 0}, "160/0/0", 0},
+		{4, [2]int64{4, 0}, "160/0/0", 0},
+		{10, [2]int64{10, 0}, "160/0/0", 0},
+		{12, [2]int64{10, 2}, "158/0/2", 0},
+		{15, [2]int64{10, 5}, "155/0/5", 0},
+		{20, [2]int64{10, 10}, "150/0/10", 5},
 	} {
 		t.Run(fmt.Sprint(c.usage), func(t *testing.T) {
 			r := newRig(t, 1600)
@@ -84,7 +84,7 @@ func TestExtendAcrossTheWindow(t *testing.T) {
 				t.Fatalf("slots %q", got)
 			}
 			window := r.out.fits[0].pool
-			expectBooks(t, window, "35/5/0")
+			expectBooks(t, window, "155/5/0")
 			issued := r.out.Token
 			p := r.settle(sequence, c.usage, c.usage, c.usage)
 			there := quota.Record{Usage: p.Record.Usage, Lines: p.Record.Lines}

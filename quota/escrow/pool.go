@@ -196,19 +196,20 @@ func (p *pool) floor(want int64) int64 {
 }
 
 // aim is what a draw should bring the free amount up to: burn rate times a horizon that
-// shrinks as the pot runs out. A draw that lasted less than the shortest horizon was too
-// small, whatever the smoothed rate says yet: twice as much then. The store caps it by the
-// half rule.
+// shrinks as the pot runs out. A draw that lasted less than the horizon was too small,
+// whatever the smoothed rate says yet: up to four times as much then. The store caps it by
+// the half rule.
 func (p *pool) aim(now int64) int64 {
 	horizon := int64(10_000) // ms
-	if p.seen.at != 0 && now-p.seen.at < 250e6 {
-		return satMul(p.size, 2)
-	}
 	if p.burn > 0 && p.seen.at != 0 {
 		exhaustion := satMul(p.left()+p.freeAll(), 1000) / p.burn // ms
 		horizon = min(max(exhaustion/8, 250), horizon)
 	}
-	return satMul(p.burn, horizon) / 1000
+	aim := satMul(p.burn, horizon) / 1000
+	if lasted := (now - p.seen.at) / 1e6; p.size > 0 && lasted < horizon {
+		aim = max(aim, satMul(p.size, min(horizon/max(lasted, 1), 4)))
+	}
+	return aim
 }
 
 // satMul multiplies amounts for sizing, where "very much" is as good as exact.
