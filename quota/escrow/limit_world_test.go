@@ -57,6 +57,16 @@ func (o limitOracle) told(s *Shard, now int64) int64 {
 	return o.clocks[s]
 }
 
+// toldTo is told for the bucket of one limit: a new one knows nothing of later times that others
+// were told before the clock went back.
+func (o limitOracle) toldTo(s *Shard, key LimitKey, now int64) int64 {
+	now = o.told(s, now)
+	if l := s.byLimit[key]; l != nil {
+		now = min(now, l.bucket.at)
+	}
+	return now
+}
+
 type limitCount struct {
 	shard *Shard
 	key   LimitKey
@@ -211,6 +221,7 @@ func shareOf(s *Shard, n int64) int64 { return (n + int64(s.live) - 1) / int64(s
 // there was room for them.
 func (w *world) count(s *Shard, now int64, l *Limit, sequence uint64, had stake, units int64) {
 	c := w.limits.of(s, l.Key)
+	now = w.limits.toldTo(s, l.Key, now)
 	room := max(shareOf(s, l.Burst)-units, 0)
 	if level := c.level(now); units > l.Burst || level > float64(room)+1e-6 {
 		w.db.Oracle.Violate("R55: %v let in %d units above a level of %v", l.Key, units, level)
@@ -284,7 +295,7 @@ func (w *world) left(s *Shard, now int64, sequence uint64, used func(meter strin
 		}
 		if rest > 0 { // counts from now on
 			last := c.arrivals[len(c.arrivals)-1]
-			c.arrivals = append(c.arrivals, arrival{at: now, units: rest, limit: last.limit, per: last.per})
+			c.arrivals = append(c.arrivals, arrival{at: w.limits.toldTo(s, at.key, now), units: rest, limit: last.limit, per: last.per})
 		}
 	}
 }
