@@ -48,6 +48,14 @@ type SpentRow struct {
 	Amount int64
 }
 
+// InterimRow is interim usage as stored, and how the reservation ended; nil = it did not.
+type InterimRow struct {
+	Lane     LaneID
+	Sequence uint64
+	Interim
+	Terminal, Late *Entry
+}
+
 // AuditStore lets the audit read the whole store.
 type AuditStore interface {
 	// Audit calls fn with a reader of one consistent, read-only state. It takes no lock that
@@ -62,6 +70,7 @@ type AuditReader interface {
 	Lanes(fn func(LaneRow) error) error
 	Entries(fn func(Entry) error) error
 	Batches(fn func(Batch) error) error
+	Interims(fn func(InterimRow) error) error
 	Debts(fn func(payer string, debt int64) error) error
 	Spent(fn func(SpentRow) error) error
 	UsageEvents(fn func(UsageEvent) error) error

@@ -7,8 +7,12 @@ import (
 	"github.com/purser-io/purser/quota/token"
 )
 
-// codecVersion leads every row the journal keeps. Readers refuse any other.
-const codecVersion = 1
+// The version leads every row the journal keeps. Readers refuse any other: a program that does
+// not know of EXPIRED entries with usage must not take one for an end without (R23).
+const (
+	codecVersion     = 1
+	codecVersionUsed = 2 // of an entry with usage
+)
 
 // Least bytes an element takes: what bounds a count read from a row, and with it the memory
 // that a damaged row can ask for.
@@ -50,20 +54,36 @@ func DecodeRecords(b []byte) ([]Record, error) {
 
 // AppendEntry appends the body of an entry row; its key stands in the row's key.
 func AppendEntry(dst []byte, entry *Entry) []byte {
-	e := encoder{b: append(dst, codecVersion)}
+	if len(entry.Usage) == 0 {
+		e := encoder{b: append(dst, codecVersion)}
+		e.entry(entry)
+		return e.b
+	}
+	e := encoder{b: append(dst, codecVersionUsed), names: make(map[string]uint64)}
 	e.entry(entry)
+	e.usage(entry.Usage, entry.Lines)
 	return e.b
 }
 
 // DecodeEntry reads what [AppendEntry] wrote, under the row's key.
 func DecodeEntry(key EntryKey, b []byte) (Entry, error) {
-	d := newDecoder(b)
+	d := &decoder{b: b}
+	version := d.byte()
 	entry := d.entry(key)
+	switch version {
+	case codecVersion:
+	case codecVersionUsed:
+		if entry.Usage, entry.Lines = d.usage(); len(entry.Usage) == 0 {
+			d.fail()
+		}
+	default:
+		d.fail()
+	}
 	return entry, d.end("entry")
 }
 
-// AppendNote appends the body of a note row: its entries with their keys. The note's own key
-// stands in the row's key.
+// AppendNote appends the body of a note row: its entries with their keys, without usage. The
+// note's own key stands in the row's key.
 func AppendNote(dst []byte, n *Note) []byte {
 	e := encoder{b: append(dst, codecVersion)}
 	e.uvarint(uint64(len(n.Entries)))
@@ -153,15 +173,7 @@ func (e *encoder) record(r, last *Record) {
 		e.name(l.Key)
 		e.name(l.Value)
 	}
-	e.uvarint(uint64(len(r.Usage)))
-	for _, q := range r.Usage {
-		e.name(q.Meter)
-		e.varint(q.Quantity)
-	}
-	e.uvarint(uint64(len(r.Lines)))
-	for _, l := range r.Lines {
-		e.varint(l)
-	}
+	e.usage(r.Usage, r.Lines)
 	e.varint(r.Held)
 	e.uvarint(uint64(len(r.Slots)))
 	for i := range r.Slots {
@@ -171,6 +183,18 @@ func (e *encoder) record(r, last *Record) {
 	e.varint(r.ReservedAt - last.ReservedAt)
 	e.varint(r.ExpiresAt - r.ReservedAt)
 	e.varint(r.SettledAt - r.ReservedAt)
+}
+
+func (e *encoder) usage(usage []Quantity, lines []int64) {
+	e.uvarint(uint64(len(usage)))
+	for _, q := range usage {
+		e.name(q.Meter)
+		e.varint(q.Quantity)
+	}
+	e.uvarint(uint64(len(lines)))
+	for _, l := range lines {
+		e.varint(l)
+	}
 }
 
 // slotContinues stands beside the kind of a slot in its first byte.
@@ -353,12 +377,7 @@ func (d *decoder) record(last *Record) Record {
 	for range d.count(leastPair) {
 		r.Labels = append(r.Labels, label.Pair{Key: d.name(), Value: d.name()})
 	}
-	for range d.count(leastPair) {
-		r.Usage = append(r.Usage, Quantity{Meter: d.name(), Quantity: d.varint()})
-	}
-	for range d.count(1) {
-		r.Lines = append(r.Lines, d.varint())
-	}
+	r.Usage, r.Lines = d.usage()
 	r.Held = d.varint()
 	for range d.count(leastSlot) {
 		r.Slots = append(r.Slots, d.slot())
@@ -368,6 +387,16 @@ func (d *decoder) record(last *Record) Record {
 	r.ExpiresAt = r.ReservedAt + d.varint()
 	r.SettledAt = r.ReservedAt + d.varint()
 	return r
+}
+
+func (d *decoder) usage() (usage []Quantity, lines []int64) {
+	for range d.count(leastPair) {
+		usage = append(usage, Quantity{Meter: d.name(), Quantity: d.varint()})
+	}
+	for range d.count(1) {
+		lines = append(lines, d.varint())
+	}
+	return usage, lines
 }
 
 func (d *decoder) slot() Slot {

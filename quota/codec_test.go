@@ -61,12 +61,15 @@ func anySlot() *rapid.Generator[Slot] {
 	})
 }
 
+func anyQuantity() *rapid.Generator[Quantity] {
+	return rapid.Custom(func(t *rapid.T) Quantity {
+		return Quantity{Meter: anyName().Draw(t, "meter"), Quantity: anyAmount().Draw(t, "quantity")}
+	})
+}
+
 func anyRecord() *rapid.Generator[Record] {
 	pair := rapid.Custom(func(t *rapid.T) label.Pair {
 		return label.Pair{Key: anyName().Draw(t, "key"), Value: anyName().Draw(t, "value")}
-	})
-	quantity := rapid.Custom(func(t *rapid.T) Quantity {
-		return Quantity{Meter: anyName().Draw(t, "meter"), Quantity: anyAmount().Draw(t, "quantity")}
 	})
 	return rapid.Custom(func(t *rapid.T) Record {
 		return Record{EntryKey: anyKey().Draw(t, "key"), Nonce: rapid.Uint64().Draw(t, "nonce"),
@@ -74,7 +77,7 @@ func anyRecord() *rapid.Generator[Record] {
 			Delivered: rapid.Bool().Draw(t, "delivered"), Account: anyName().Draw(t, "account"), Payer: anyName().Draw(t, "payer"),
 			Principal: anyName().Draw(t, "principal"), Feature: anyName().Draw(t, "feature"),
 			PriceVersion: anyAmount().Draw(t, "price version"), Labels: few(pair, 3).Draw(t, "labels"),
-			Usage: few(quantity, 3).Draw(t, "usage"), Lines: few(anyAmount(), 3).Draw(t, "lines"),
+			Usage: few(anyQuantity(), 3).Draw(t, "usage"), Lines: few(anyAmount(), 3).Draw(t, "lines"),
 			Held: anyAmount().Draw(t, "held"), Slots: few(anySlot(), 3).Draw(t, "slots"),
 			Digest: rapid.Uint64().Draw(t, "digest"), ReservedAt: anyAmount().Draw(t, "reserved"),
 			ExpiresAt: anyAmount().Draw(t, "expires"), SettledAt: anyAmount().Draw(t, "settled")}
@@ -99,6 +102,9 @@ func TestEntriesComeBackAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key := anyKey().Draw(t, "key")
 		want := anyEntry(key).Draw(t, "entry")
+		if want.Usage = few(anyQuantity(), 3).Draw(t, "usage"); want.Usage != nil {
+			want.Lines = few(anyAmount(), 3).Draw(t, "lines")
+		}
 		if got, err := DecodeEntry(key, AppendEntry(nil, &want)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("DecodeEntry = %+v, %v, want %+v", got, err, want)
 		}
@@ -158,6 +164,26 @@ func TestAnotherVersionIsRefused(t *testing.T) {
 	}
 }
 
+// TestOnlyAnExpiryWithUsageTakesMore: the row of an ordinary entry is what it was, and who does
+// not know the other kind refuses it.
+func TestOnlyAnExpiryWithUsageTakesMore(t *testing.T) {
+	r := sampleRecord(1)
+	committed := r.Entry(9, 1)
+	r.Kind = Expired
+	expired := r.Entry(9, 1)
+	plain, used := AppendEntry(nil, &committed), AppendEntry(nil, &expired)
+	if plain[0] != 1 || len(committed.Usage)+len(committed.Lines) != 0 {
+		t.Errorf("a COMMITTED entry is of version %d, with usage %v", plain[0], committed.Usage)
+	}
+	if used[0] != 2 || len(expired.Usage) != len(r.Usage) || len(used) <= len(plain) {
+		t.Errorf("an EXPIRED entry is of version %d, with usage %v, in %d bytes; without %d", used[0], expired.Usage, len(used), len(plain))
+	}
+	used[0] = 1
+	if _, err := DecodeEntry(r.EntryKey, used); !errors.Is(err, ReasonInvariantViolated) {
+		t.Errorf("an entry with usage that says it has none: %v", err)
+	}
+}
+
 func sampleRecord(sequence uint64) Record {
 	return Record{EntryKey: EntryKey{Lane: 1 << 62, Sequence: sequence}, Nonce: 1 << 15, Kind: Committed, Outcome: OutcomeSuccess,
 		Account: "acme", Payer: "acme", Principal: "gateway", Feature: "chat.gpt-large", PriceVersion: 7,
@@ -183,7 +209,11 @@ func TestABatchIsSmall(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	r := sampleRecord(1)
 	e := r.Entry(9, 1)
-	f.Add(AppendRecords(nil, []Record{r, r.Late()}))
+	f.Add(AppendRecords(nil, []Record{r, r.Late(nil)}))
+	f.Add(AppendEntry(nil, &e))
+	expired := r
+	expired.Kind = Expired
+	e = expired.Entry(9, 1)
 	f.Add(AppendEntry(nil, &e))
 	f.Add(AppendNote(nil, &Note{Lane: 9, Entries: []Entry{e, e}}))
 	f.Add([]byte{codecVersion, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"context"
+	"slices"
 
 	"github.com/purser-io/purser/quota/label"
 	"github.com/purser-io/purser/quota/token"
@@ -123,14 +124,22 @@ func (r *Record) Charged() int64 {
 	return sum
 }
 
+// Used reports whether the record is of usage, which leads to a usage event: a commit, or an
+// expiry with interim usage (R23).
+func (r *Record) Used() bool { return r.Kind == Committed || r.Kind == Expired && len(r.Usage) > 0 }
+
 // Cost is what the usage asks of a pot kind that counts unit: micros, or a quantity of a meter.
 func (r *Record) Cost(unit string) int64 {
 	if unit == UnitCredits {
 		return r.Charged()
 	}
-	for i := range r.Usage {
-		if r.Usage[i].Meter == unit {
-			return r.Usage[i].Quantity
+	return quantityOf(r.Usage, unit)
+}
+
+func quantityOf(usage []Quantity, meter string) int64 {
+	for i := range usage {
+		if usage[i].Meter == meter {
+			return usage[i].Quantity
 		}
 	}
 	return 0
@@ -147,16 +156,47 @@ func (r *Record) Uncovered() int64 {
 }
 
 // Late turns a commit into the LATE charge of a reservation that ended without it: nothing
-// from the allotments, which may have gone home, all of it uncovered (R26).
-func (r Record) Late() Record {
+// from the allotments, which may have gone home, all of it uncovered (R26). If it ended with
+// usage, behind is that EXPIRED, and the charge is of the rest (R23); else behind may be nil.
+func (r Record) Late(behind *Entry) Record {
 	r.Phase = PhaseLate
-	slots := make([]Slot, len(r.Slots))
-	copy(slots, r.Slots)
-	for i := range slots {
-		slots[i].Parts, slots[i].Uncovered = nil, slots[i].Charge
+	r.Slots = slices.Clone(r.Slots)
+	if behind != nil && len(behind.Usage) > 0 {
+		r.takeOff(behind)
 	}
-	r.Slots = slots
+	for i := range r.Slots {
+		s := &r.Slots[i]
+		s.Parts, s.Uncovered = nil, s.Charge
+	}
 	return r
+}
+
+// takeOff leaves of a usage, and of what it costs of each limit, what e has not charged.
+func (r *Record) takeOff(e *Entry) {
+	r.Usage, r.Lines = slices.Clone(r.Usage), slices.Clone(r.Lines)
+	rest := max(r.Charged()-e.Charged, 0)
+	for i := range r.Usage {
+		u := &r.Usage[i]
+		u.Quantity = max(u.Quantity-e.Cost(u.Meter), 0)
+		r.Lines[i] = max(r.Lines[i]-e.line(u.Meter), 0)
+	}
+	// A meter of which less was used than e charged makes up for others.
+	over := r.Charged() - rest
+	for i := range r.Lines {
+		x := min(over, r.Lines[i])
+		r.Lines[i] -= x
+		over -= x
+	}
+	left := int64(0)
+	for i := range r.Slots {
+		s := &r.Slots[i]
+		if !s.Continues {
+			left = e.Cost(s.Unit)
+		}
+		x := min(left, s.Charge)
+		s.Charge -= x
+		left -= x
+	}
 }
 
 // Entry is the small row behind a record: what closing, replay and audit need (R20).
@@ -171,6 +211,28 @@ type Entry struct {
 	Parts     []token.Part // of all slots
 	BatchLane LaneID       // where the full record stands
 	BatchNo   int64
+	// Usage and Lines are those of an EXPIRED that charges: a LATE charge behind it is of the
+	// rest (R23). Of all others they stand in the record only.
+	Usage []Quantity
+	Lines []int64
+}
+
+// Cost is what an EXPIRED charged of unit: micros, or a quantity of a meter.
+func (e *Entry) Cost(unit string) int64 {
+	if unit == UnitCredits {
+		return e.Charged
+	}
+	return quantityOf(e.Usage, unit)
+}
+
+// line is what an EXPIRED charged for a meter, in micros.
+func (e *Entry) line(meter string) int64 {
+	for i := range e.Usage {
+		if e.Usage[i].Meter == meter && i < len(e.Lines) {
+			return e.Lines[i]
+		}
+	}
+	return 0
 }
 
 // Entry is the record's entry in batch no of lane.
@@ -180,7 +242,18 @@ func (r *Record) Entry(lane LaneID, no int64) Entry {
 	for i := range r.Slots {
 		e.Parts = append(e.Parts, r.Slots[i].Parts...)
 	}
+	if r.Kind == Expired {
+		e.Usage, e.Lines = r.Usage, r.Lines
+	}
 	return e
+}
+
+// Interim is what a reservation has used so far, as its owner notes it (R23): a record of what
+// it will be charged should it expire. Of several of one reservation the one with the highest
+// number counts, in whatever order they land: the owner makes each of all that came before.
+type Interim struct {
+	Record Record // EXPIRED
+	Number int64  // from 1
 }
 
 // Note tells a lane's owner what others settled of it (R27).
@@ -268,6 +341,12 @@ type JournalStore interface {
 	// decided by Judge in the same serializable transaction (R27, R26), with one note for
 	// each owner's lane. used reports whether the number is now taken. It may be sent again.
 	Settle(ctx context.Context, guest LaneID, no int64, records []Record) (fates []Settlement, used bool, err error)
+
+	// Interim makes interim usage of reservations of an own lane durable, in one serializable
+	// transaction, fenced by the lane's state (R3, R23): reason FENCED if the lane is not open.
+	// Reservations that have ended take none: their entries are returned, LATE before terminal.
+	// It may be sent again, and land in any order.
+	Interim(ctx context.Context, lane LaneID, interims []Interim) (ended []Entry, err error)
 
 	// Whereabouts finds out about a reservation that is not held by who is asked, in one read
 	// of one consistent state; known is false if the store knows no such lane.

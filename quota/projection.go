@@ -21,8 +21,8 @@ type PotRef struct {
 	Pot   string
 }
 
-// UsageEvent is a settlement for people and exports: one for each committed reservation and
-// each LATE charge.
+// UsageEvent is a settlement for people and exports: one for each committed reservation, each
+// that expired with interim usage (R23), and each LATE charge.
 type UsageEvent struct {
 	Key          EntryKey
 	Nonce        uint64 // with lane and sequence the reservation's id

@@ -57,9 +57,9 @@ type Report struct {
 	More     int // findings beyond Options.MaxFindings
 
 	// What was looked at.
-	Pots, Allotments, Lanes, Entries, Batches, Records, UsageEvents int64
-	Acknowledged                                                    int64
-	DuplicateAcks                                                   int64 // acknowledgements listed again, with the same content
+	Pots, Allotments, Lanes, Entries, Batches, Records, Interims, UsageEvents int64
+	Acknowledged                                                              int64
+	DuplicateAcks                                                             int64 // acknowledgements listed again, with the same content
 
 	Granted  int64 // micros of all grants
 	Charged  int64 // micros of all settlements
@@ -153,7 +153,7 @@ func newAuditor(ctx context.Context, r quota.AuditReader, o Options, acks *acks)
 
 func (a *auditor) run() error {
 	steps := []func() error{a.readLanes, a.readEntries, a.readBatches, a.readAllotments, a.readPots,
-		a.readDebts, a.readSpent, a.readUsageEvents, a.explainJournal, a.explainEvents}
+		a.readInterims, a.readDebts, a.readSpent, a.readUsageEvents, a.explainJournal, a.explainEvents}
 	for _, step := range steps {
 		if err := a.ctx.Err(); err != nil {
 			return err

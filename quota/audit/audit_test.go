@@ -20,6 +20,7 @@ type books struct {
 	lanes      []quota.LaneRow
 	entries    []quota.Entry
 	batches    []quota.Batch
+	interims   []quota.InterimRow
 	debts      map[string]int64
 	spent      []quota.SpentRow
 	events     []quota.UsageEvent
@@ -48,6 +49,7 @@ func (b *books) Allotments(fn func(quota.AllotmentRow) error) error { return eac
 func (b *books) Lanes(fn func(quota.LaneRow) error) error           { return each(b.lanes, fn) }
 func (b *books) Entries(fn func(quota.Entry) error) error           { return each(b.entries, fn) }
 func (b *books) Batches(fn func(quota.Batch) error) error           { return each(b.batches, fn) }
+func (b *books) Interims(fn func(quota.InterimRow) error) error     { return each(b.interims, fn) }
 func (b *books) Spent(fn func(quota.SpentRow) error) error          { return each(b.spent, fn) }
 func (b *books) UsageEvents(fn func(quota.UsageEvent) error) error {
 	return errors.Join(each(b.events, fn), b.fail)
@@ -112,10 +114,10 @@ func healthy() *books {
 		{Lane: laneClosed, Incarnation: "dead", State: quota.LaneClosed, Cursor: 1, NodeState: quota.IncarnationDead},
 		{Lane: laneGuest, Incarnation: "live", State: quota.LaneOpen, Guest: true, Cursor: 1, NodeState: quota.IncarnationLive},
 	}
-	late := commit(laneOpen, 2, 0, 25).Late()
-	orphan := commit(laneClosed, 9, 0, 7).Late()
+	late := commit(laneOpen, 2, 0, 25).Late(nil)
+	orphan := commit(laneClosed, 9, 0, 7).Late(nil)
 	orphan.Slots[1].Anchor, orphan.Slots[1].Pot = 0, windowPot
-	delivered := commit(laneOpen, 3, 0, 4).Late()
+	delivered := commit(laneOpen, 3, 0, 4).Late(nil)
 	delivered.Delivered = true
 	b.batches = []quota.Batch{
 		{Lane: laneOpen, No: 1, Records: []quota.Record{commit(laneOpen, 1, 30, 0), ended(quota.Expired, laneOpen, 2), ended(quota.Released, laneOpen, 3)}},
@@ -152,7 +154,7 @@ func (b *books) post() {
 		for i := range batch.Records {
 			r := &batch.Records[i]
 			b.entries = append(b.entries, r.Entry(batch.Lane, batch.No))
-			if batch.No > cursors[batch.Lane] || r.Kind != quota.Committed {
+			if batch.No > cursors[batch.Lane] || !r.Used() {
 				continue
 			}
 			u := eventOf(r)
@@ -194,6 +196,92 @@ func TestBooksInOrder(t *testing.T) {
 	if report.Entries != 8 || report.Records != 8 || report.Batches != 4 || report.Pots != 2 || report.Allotments != 4 ||
 		report.Lanes != 3 || report.UsageEvents != 5 || report.Charged != 117 || report.Granted != 200 || report.Debt != 5 {
 		t.Errorf("report counts %+v", report)
+	}
+}
+
+// noted is healthy with interim usage: 12 micros of reservation 5 of the open lane, which expired
+// with 20, the client had 6 more; 8 of reservation 6, which is live; and 9 of 9 of the closed lane,
+// which was charged LATE behind the fence.
+func noted() *books {
+	b := healthy()
+	expired := commit(laneOpen, 5, 20, 0)
+	expired.Kind = quota.Expired
+	entry := expired.Entry(laneOpen, 3)
+	b.batches = slices.Insert(b.batches, 2, quota.Batch{Lane: laneOpen, No: 3, Records: []quota.Record{expired}})
+	final := commit(laneOpen, 5, 20, 6)
+	b.batches = append(b.batches, quota.Batch{Lane: laneGuest, No: 2, Records: []quota.Record{final.Late(&entry)}})
+	interim := func(lane quota.LaneID, sequence uint64, micros int64) quota.InterimRow {
+		r := commit(lane, sequence, micros, 0)
+		r.Kind = quota.Expired
+		return quota.InterimRow{Lane: lane, Sequence: sequence, Interim: quota.Interim{Record: r, Number: 2}}
+	}
+	b.interims = []quota.InterimRow{interim(laneOpen, 5, 12), interim(laneOpen, 6, 8), interim(laneClosed, 9, 9)}
+	b.post()
+	b.interims[0].Terminal = &entry
+	late := b.entries[len(b.entries)-1]
+	b.interims[2].Late = &late
+	return b
+}
+
+func TestInterimUsage(t *testing.T) {
+	report := audit(t, noted(), Options{})
+	if !report.OK() || report.Interims != 3 || report.Charged != 117+26 {
+		t.Fatalf("noted books: %+v", report)
+	}
+	for _, c := range []struct {
+		name    string
+		corrupt func(*books)
+		says    string
+	}{
+		{"expired with less", func(b *books) {
+			b.interims[0].Record = commit(laneOpen, 5, 21, 0)
+			b.interims[0].Record.Kind = quota.Expired
+		}, "a charge of 20 micros, noted were 21"},
+		{"expired with less of a meter", func(b *books) { b.interims[0].Record.Usage[0].Quantity = 6 }, "5 of output_tokens, noted were 6"},
+		{"forgotten by the closing", func(b *books) { b.interims[2].Late = nil }, "9 micros that it had used are not charged"},
+		{"of another reservation", func(b *books) { b.interims[1].Record.Sequence = 7 }, "is of"},
+		{"another nonce", func(b *books) { b.interims[0].Record.Nonce++ }, "it ended with nonce"},
+		{"in a guest lane", func(b *books) { b.interims[1].Lane, b.interims[1].Record.Lane = laneGuest, laneGuest }, "owns no reservations"},
+		{"a commit", func(b *books) { b.interims[1].Record.Kind = quota.Committed }, "COMMITTED"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := noted()
+			c.corrupt(b)
+			report := audit(t, b, Options{})
+			if len(report.Findings) != 1 || report.Findings[0].Invariant != "R23" || !strings.Contains(report.Findings[0].String(), c.says) {
+				t.Errorf("findings %v, want one R23 %q", report.Findings, c.says)
+			}
+		})
+	}
+}
+
+// TestExpiryWithUsage: what an expiry charged is checked as a commit is, and the usage that its
+// entry keeps is that of its record.
+func TestExpiryWithUsage(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		corrupt func(*books)
+		says    string
+	}{
+		{"entry forgets usage", func(b *books) { b.entries[6].Usage, b.entries[6].Lines = nil, nil }, "EXPIRED and yet charged 20"},
+		{"entry has other usage", func(b *books) { b.entries[6].Usage = []quota.Quantity{{Meter: "output_tokens", Quantity: 9}} }, "its entry says"},
+		{"projected without an event", func(b *books) {
+			b.lanes[0].Cursor = 3
+			b.post()
+			b.events = slices.DeleteFunc(b.events, func(u quota.UsageEvent) bool { return u.Key.Sequence == 5 && u.Key.Phase == quota.PhaseTerminal })
+		}, "it is projected, but has no usage event"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := noted()
+			if e := b.entries[6]; e.Sequence != 5 || e.Kind != quota.Expired {
+				t.Fatalf("entry 6 is %+v", e)
+			}
+			c.corrupt(b)
+			report := audit(t, b, Options{})
+			if !slices.ContainsFunc(report.Findings, func(f Finding) bool { return strings.Contains(f.String(), c.says) }) {
+				t.Errorf("no finding %q in %v", c.says, report.Findings)
+			}
+		})
 	}
 }
 

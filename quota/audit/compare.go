@@ -74,7 +74,20 @@ func (e *encoder) entry(n *quota.Entry) []byte {
 	}
 	e.int(int64(n.BatchLane))
 	e.int(n.BatchNo)
+	e.usage(n.Usage, n.Lines)
 	return e.b
+}
+
+func (e *encoder) usage(usage []quota.Quantity, lines []int64) {
+	e.uint(uint64(len(usage)))
+	for _, q := range usage {
+		e.string(q.Meter)
+		e.int(q.Quantity)
+	}
+	e.uint(uint64(len(lines)))
+	for _, l := range lines {
+		e.int(l)
+	}
 }
 
 // event encodes what a usage event and the record it was made from have in common.
@@ -91,15 +104,7 @@ func (e *encoder) event(u *quota.UsageEvent) []byte {
 		e.string(u.Labels[k])
 	}
 	e.int(u.PriceVersion)
-	e.uint(uint64(len(u.Usage)))
-	for _, q := range u.Usage {
-		e.string(q.Meter)
-		e.int(q.Quantity)
-	}
-	e.uint(uint64(len(u.Lines)))
-	for _, l := range u.Lines {
-		e.int(l)
-	}
+	e.usage(u.Usage, u.Lines)
 	late := int64(0)
 	if u.Late {
 		late = 1
@@ -119,9 +124,6 @@ func eventOf(r *quota.Record) quota.UsageEvent {
 		Outcome: r.Outcome, Late: r.Phase == quota.PhaseLate, ReservedAt: r.ReservedAt, SettledAt: r.SettledAt,
 	}
 }
-
-// leadsToEvent: one for each committed reservation and each LATE charge.
-func leadsToEvent(r *quota.Record) bool { return r.Kind == quota.Committed }
 
 func entryText(e *quota.Entry) string {
 	return fmt.Sprintf("%s of %d micros, %d of them uncovered, parts %v, nonce %d, in batch %d of lane %d",

@@ -32,7 +32,7 @@ func (a *auditor) explainEvents() error {
 	err := a.r.Batches(func(b quota.Batch) error {
 		for i := range b.Records {
 			r := &b.Records[i]
-			if wrong[r.Lane] && a.projected(b.Lane, b.No) && leadsToEvent(r) {
+			if wrong[r.Lane] && a.projected(b.Lane, b.No) && r.Used() {
 				want[r.EntryKey] = eventOf(r)
 			}
 		}

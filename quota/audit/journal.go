@@ -33,8 +33,8 @@ func (a *auditor) readEntries() error {
 	})
 }
 
-// checkEntry looks at an entry by itself: nothing is charged without a commit, and nothing
-// negative.
+// checkEntry looks at an entry by itself: nothing is charged without a commit or interim usage,
+// and nothing negative.
 func (a *auditor) checkEntry(e *quota.Entry) {
 	name := entryName(e.EntryKey, e.Nonce)
 	if a.lanes[e.Lane] == nil {
@@ -46,7 +46,8 @@ func (a *auditor) checkEntry(e *quota.Entry) {
 	if e.Charged < 0 || e.Uncovered < 0 || e.Held < 0 || e.Uncovered > e.Charged {
 		a.find("I5", name, "charged %d, uncovered %d, held %d micros cannot be", e.Charged, e.Uncovered, e.Held)
 	}
-	if e.Kind != quota.Committed && (e.Charged != 0 || e.Uncovered != 0 || len(e.Parts) != 0) {
+	used := e.Kind == quota.Committed || e.Kind == quota.Expired && len(e.Usage) > 0 // R23
+	if !used && (e.Charged != 0 || e.Uncovered != 0 || len(e.Parts) != 0) {
 		a.find("I5", name, "it is %s and yet charged %d micros on %d parts", e.Kind, e.Charged, len(e.Parts))
 	}
 }
@@ -136,7 +137,7 @@ func (a *auditor) readRecord(l *lane, no int64, r *quota.Record) {
 		return
 	}
 	a.claim(r)
-	if leadsToEvent(r) {
+	if r.Used() {
 		u := eventOf(r)
 		a.events.left(r.Lane, enc.event(&u))
 	}

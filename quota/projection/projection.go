@@ -78,7 +78,7 @@ func Build(c quota.Cursor, now int64, batches []quota.Batch, pots map[quota.Allo
 }
 
 func (b *builder) record(r *quota.Record) {
-	if r.Kind == quota.Released || r.Kind == quota.Expired && len(r.Usage) == 0 { // R23
+	if !r.Used() {
 		return
 	}
 	e := quota.UsageEvent{Key: r.EntryKey, Nonce: r.Nonce, Account: r.Account, Payer: r.Payer, Principal: r.Principal,

@@ -90,7 +90,7 @@ func TestBuildUncovered(t *testing.T) {
 		quota.Slot{Kind: quota.PotWallet, Anchor: 1, Parts: []token.Part{part(1, 4)}, Charge: 12, Uncovered: 8},
 		quota.Slot{Kind: quota.PotBudget, Anchor: 3, Charge: 12, Uncovered: 12},
 		quota.Slot{Kind: quota.PotQuota, Pot: "q/team/plan/0/", Charge: 1, Uncovered: 1})
-	late := r.Late()
+	late := r.Late(nil)
 	p := projection.Build(quota.Cursor{Lane: lane}, 0, []quota.Batch{batch(1, r), batch(2, late)}, pots())
 	want := []quota.Claim{
 		{Payer: "org", Kind: quota.PotWallet, Amount: 8 + 12},

@@ -55,6 +55,7 @@ func (b *books) Lanes(func(quota.LaneRow) error) error           { return nil }
 func (b *books) Allotments(func(quota.AllotmentRow) error) error { return nil }
 func (b *books) Entries(func(quota.Entry) error) error           { return nil }
 func (b *books) Batches(func(quota.Batch) error) error           { return nil }
+func (b *books) Interims(func(quota.InterimRow) error) error     { return nil }
 func (b *books) Debts(func(string, int64) error) error           { return nil }
 func (b *books) Spent(func(quota.SpentRow) error) error          { return nil }
 func (b *books) UsageEvents(func(quota.UsageEvent) error) error  { return nil }

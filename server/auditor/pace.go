@@ -87,6 +87,11 @@ func (r *pacedReader) Batches(fn func(quota.Batch) error) error {
 	return r.inner.Batches(paced(r.pace, fn))
 }
 
+// Interims see [quota.AuditReader].
+func (r *pacedReader) Interims(fn func(quota.InterimRow) error) error {
+	return r.inner.Interims(paced(r.pace, fn))
+}
+
 // Debts see [quota.AuditReader].
 func (r *pacedReader) Debts(fn func(payer string, debt int64) error) error {
 	return r.inner.Debts(func(payer string, debt int64) error {

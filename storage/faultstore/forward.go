@@ -42,6 +42,13 @@ func (store *Store) Settle(ctx context.Context, guest quota.LaneID, no int64, re
 	})
 }
 
+// Interim: see quota.JournalStore.
+func (store *Store) Interim(ctx context.Context, lane quota.LaneID, interims []quota.Interim) ([]quota.Entry, error) {
+	return do(ctx, store, "Interim", func(ctx context.Context) ([]quota.Entry, error) {
+		return store.inner.Interim(ctx, lane, interims)
+	})
+}
+
 // Whereabouts: see quota.JournalStore.
 func (store *Store) Whereabouts(ctx context.Context, lane quota.LaneID, sequence uint64) (quota.Whereabouts, bool, error) {
 	return two(ctx, store, "Whereabouts", func(ctx context.Context) (quota.Whereabouts, bool, error) {

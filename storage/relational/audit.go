@@ -13,11 +13,15 @@ FROM pots ORDER BY payer_id, pot_id`
 	auditAllotments = `SELECT lane_id, number, payer_id, pot_id, amount, spent, state FROM allotments ORDER BY lane_id, number`
 	auditLanes      = `SELECT l.lane_id, l.incarnation_id, l.state, l.guest, c.batch_no, i.node, i.state FROM lanes l
 JOIN cursors c ON c.lane_id = l.lane_id JOIN incarnations i ON i.id = l.incarnation_id ORDER BY l.lane_id`
-	auditEntries = `SELECT lane_id, k1, k2, body FROM journal WHERE tag = 2 ORDER BY lane_id, tag, k1, k2`
-	auditBatches = `SELECT lane_id, k1, body FROM journal WHERE tag = 1 ORDER BY lane_id, tag, k1, k2`
-	auditDebts   = `SELECT payer_id, debt FROM debts ORDER BY payer_id`
-	auditSpent   = `SELECT payer_id, pot_id, amount FROM spent ORDER BY payer_id, pot_id`
-	auditEvents  = `SELECT lane_id, sequence, phase, account_id, payer_id, principal, feature, labels, price_version,
+	auditEntries  = `SELECT lane_id, k1, k2, body FROM journal WHERE tag = 2 ORDER BY lane_id, tag, k1, k2`
+	auditBatches  = `SELECT lane_id, k1, body FROM journal WHERE tag = 1 ORDER BY lane_id, tag, k1, k2`
+	auditInterims = `SELECT i.lane_id, i.sequence, i.number, i.body, t.body, l.body FROM interims i
+LEFT JOIN journal t ON t.lane_id = i.lane_id AND t.tag = 2 AND t.k1 = i.sequence AND t.k2 = 0
+LEFT JOIN journal l ON l.lane_id = i.lane_id AND l.tag = 2 AND l.k1 = i.sequence AND l.k2 = 1
+ORDER BY i.lane_id, i.sequence`
+	auditDebts  = `SELECT payer_id, debt FROM debts ORDER BY payer_id`
+	auditSpent  = `SELECT payer_id, pot_id, amount FROM spent ORDER BY payer_id, pot_id`
+	auditEvents = `SELECT lane_id, sequence, phase, account_id, payer_id, principal, feature, labels, price_version,
        usage, charged, covered, uncovered, grants, outcome, reserve_time, settle_time, nonce
 FROM usage_events ORDER BY lane_id, sequence, phase`
 )
@@ -111,6 +115,39 @@ func (a *auditReader) Batches(fn func(quota.Batch) error) error {
 		}
 		return fn(b)
 	})
+}
+
+// Interims see [quota.AuditReader].
+func (a *auditReader) Interims(fn func(quota.InterimRow) error) error {
+	return a.each(auditInterims, func(rows Rows) error {
+		var r quota.InterimRow
+		var lane, sequence int64
+		var body, terminal, late []byte
+		if err := rows.Scan(&lane, &sequence, &r.Number, &body, &terminal, &late); err != nil {
+			return err
+		}
+		r.Lane, r.Sequence = quota.LaneID(lane), uint64(sequence)
+		var err error
+		if r.Record, err = decodeInterim(body); err != nil {
+			return err
+		}
+		if r.Terminal, err = entryOf(&r, quota.PhaseTerminal, terminal); err != nil {
+			return err
+		}
+		if r.Late, err = entryOf(&r, quota.PhaseLate, late); err != nil {
+			return err
+		}
+		return fn(r)
+	})
+}
+
+// entryOf decodes an entry beside an interim; nil if there is none.
+func entryOf(r *quota.InterimRow, phase uint8, body []byte) (*quota.Entry, error) {
+	if body == nil {
+		return nil, nil
+	}
+	e, err := quota.DecodeEntry(quota.EntryKey{Lane: r.Lane, Sequence: r.Sequence, Phase: phase}, body)
+	return &e, err
 }
 
 // Debts see [quota.AuditReader].

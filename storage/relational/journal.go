@@ -107,17 +107,25 @@ func keysOf(records []quota.Record) []quota.EntryKey {
 }
 
 // ownBatch reports whether the batch is in the journal with the same content. Other content
-// under its number would be two writers in one lane.
+// under its number would be two writers in one lane, unless that is fenced: then who closed it
+// may have taken the number for what expired with usage (R23).
 func ownBatch(ctx context.Context, tx Tx, lane quota.LaneID, no int64, body []byte) (bool, error) {
 	var stored []byte
 	found, err := queryRow(ctx, tx, selectBody, []any{int64(lane), TagBatch, no, int64(0)}, &stored)
 	if err != nil || !found {
 		return false, err
 	}
-	if !bytes.Equal(stored, body) {
-		return false, violated("batch %d of lane %d is there with other content", no, lane)
+	if bytes.Equal(stored, body) {
+		return true, nil
 	}
-	return true, nil
+	err = checkOpen(ctx, tx, lane)
+	switch {
+	case err == nil:
+		return false, violated("batch %d of lane %d is there with other content", no, lane)
+	case errors.Is(err, quota.ReasonFenced):
+		return false, nil
+	}
+	return false, err
 }
 
 // readEntries finds the entries that exist under keys, of both phases of their sequences.

@@ -23,6 +23,7 @@ WHERE l.state <> 3 AND ((i.state = 3 AND i.hold_until <= $1)
   OR (i.state = 2 AND i.close_after <> 0 AND i.close_after <= $2)
   OR (i.state = 2 AND i.close_after = 0 AND i.hold_until <= $2))
 ORDER BY l.lane_id LIMIT $3`
+	selectClosing   = `SELECT state, gc_before FROM lanes WHERE lane_id = $1`
 	fenceLane       = `UPDATE lanes SET state = 2 WHERE lane_id = $1 AND state = 1`
 	closeLane       = `UPDATE lanes SET state = 3, close_time = $2 WHERE lane_id = $1`
 	selectOpen      = `SELECT number, payer_id, pot_id, amount FROM allotments WHERE lane_id = $1 AND state = 1 ORDER BY number LIMIT $2`
@@ -136,7 +137,8 @@ func (s *Store) CloseLane(ctx context.Context, lane quota.LaneID, now int64, lim
 
 func closeSome(ctx context.Context, tx Tx, lane quota.LaneID, now int64, limit int) (done bool, err error) {
 	var state int16
-	found, err := queryRow(ctx, tx, selectLaneState+tx.ForUpdate(), []any{int64(lane)}, &state)
+	var gcBefore int64
+	found, err := queryRow(ctx, tx, selectClosing+tx.ForUpdate(), []any{int64(lane)}, &state, &gcBefore)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("read lane: %w", err)
@@ -144,6 +146,13 @@ func closeSome(ctx context.Context, tx Tx, lane quota.LaneID, now int64, limit i
 		return true, nil
 	case !found || state != int16(quota.LaneClosing):
 		return false, violated("lane %d is not CLOSING", lane)
+	}
+	expired, err := expireInterims(ctx, tx, lane, gcBefore, now, limit)
+	if err != nil {
+		return false, fmt.Errorf("expire with usage: %w", err)
+	}
+	if expired == limit { // there may be more, and what they charge is spent
+		return false, nil
 	}
 	open, err := readOpen(ctx, tx, lane, limit+1)
 	if err != nil {

@@ -134,7 +134,7 @@ func (b *settling) judge(r quota.Record) quota.Settlement {
 		return fate
 	}
 	if late {
-		r = r.Late() // R26
+		r = r.Late(b.entry(&r, quota.PhaseTerminal)) // R26, R23
 	}
 	e := r.Entry(b.guest, b.no)
 	b.entries[r.EntryKey] = e
@@ -180,10 +180,14 @@ func (b *settling) write(ctx context.Context) error {
 		rows = append(rows, JournalRow{Lane: int64(lane), Tag: TagNote, K1: int64(b.guest), K2: b.no,
 			Body: quota.AppendNote(nil, notes[lane])})
 	}
+	return insertRows(ctx, b.tx, rows)
+}
+
+func insertRows(ctx context.Context, tx Tx, rows []JournalRow) error {
 	args := make([][]any, len(rows))
 	for i := range rows {
 		r := &rows[i]
 		args[i] = []any{r.Lane, r.Tag, r.K1, r.K2, r.Kind, r.Body}
 	}
-	return bulk(ctx, b.tx, insertJournal, args)
+	return bulk(ctx, tx, insertJournal, args)
 }

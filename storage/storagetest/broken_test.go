@@ -70,6 +70,26 @@ func brokenStores() []broken {
 			[]string{"Draw/Window", "Draw/WindowCapLowered", "Concurrency/DrawsStayWithinTheCap"}},
 		{"charges LATE as often as it is asked", over(func(s quota.Store) *lateAgain { return &lateAgain{Store: s} }),
 			[]string{"Settle/LateOnce"}},
+		{"loses interim usage", over(func(s quota.Store) *losesInterim { return &losesInterim{s} }),
+			[]string{"Interim/ChargedWhenTheLaneCloses", "Interim/ClosedByParts"}},
+		{"lets interim usage fall", rewriting("interims.number < excluded.number", "interims.number <> excluded.number"),
+			[]string{"Interim/HighestNumberCounts"}},
+		{"keeps the first interim usage", rewriting("interims.number < excluded.number", "interims.number > excluded.number"),
+			[]string{"Interim/HighestNumberCounts"}},
+		{"notes usage behind a fence", rewriting("SELECT state FROM lanes WHERE lane_id", "SELECT 1 FROM lanes WHERE lane_id"),
+			[]string{"Interim/Fenced"}},
+		{"notes usage behind the end", rewriting("WHERE lane_id = $1 AND tag = 2 AND k1 IN", "WHERE lane_id = $1 AND tag = 2 AND k1 < 0 AND k1 IN"),
+			[]string{"Interim/EndedTakesNone"}},
+		{"charges interim usage beside what was settled", rewriting("j.tag = 2 AND j.k1 = i.sequence)", "j.tag = 9 AND j.k1 = i.sequence)"),
+			[]string{"Interim/ChargedWhenTheLaneCloses"}},
+		{"charges interim usage beside a LATE charge", rewriting("j.k1 = i.sequence)", "j.k1 = i.sequence AND j.k2 = 0)"),
+			[]string{"Interim/FinalBehindTheFence"}},
+		{"takes the closing's batch for a second writer's", rewriting("SELECT state FROM lanes WHERE lane_id", "SELECT 1 FROM lanes WHERE lane_id"),
+			[]string{"Interim/OwnerBehindTheClosing"}},
+		{"charges the first part of interim usage only", over(func(s quota.Store) *closesTheRest { return &closesTheRest{s} }),
+			[]string{"Interim/ClosedByParts"}},
+		{"forgets what an expiry charged", over(func(s quota.Store) *forgetsUsage { return &forgetsUsage{s} }),
+			[]string{"Interim/LateBehindUsage", "Interim/ExpiredByItsOwner"}},
 		{"loses notes", over(func(s quota.Store) *losesNotes { return &losesNotes{s} }),
 			[]string{"Settle/Notes", "Settle/NotesToEveryOwner"}},
 		{"keeps notes that were taken in", over(func(s quota.Store) *keepsNotes { return &keepsNotes{s} }),
@@ -341,6 +361,33 @@ func (s *lateAgain) Settle(ctx context.Context, guest quota.LaneID, no int64, re
 	s.more += 1000
 	again[0].Sequence += s.more
 	return s.Store.Settle(ctx, guest, no, again)
+}
+
+type losesInterim struct{ quota.Store }
+
+func (s *losesInterim) Interim(ctx context.Context, lane quota.LaneID, interims []quota.Interim) ([]quota.Entry, error) {
+	return s.Store.Interim(ctx, lane, interims[:len(interims)-1])
+}
+
+// closesTheRest says that a lane is closed when its first part is.
+type closesTheRest struct{ quota.Store }
+
+func (s *closesTheRest) CloseLane(ctx context.Context, lane quota.LaneID, now int64, limit int) (bool, error) {
+	_, err := s.Store.CloseLane(ctx, lane, now, limit)
+	return true, err
+}
+
+// forgetsUsage writes expiries without what was used.
+type forgetsUsage struct{ quota.Store }
+
+func (s *forgetsUsage) Append(ctx context.Context, lane quota.LaneID, no int64, records []quota.Record) (quota.AppendResult, error) {
+	records = slices.Clone(records)
+	for i := range records {
+		if records[i].Kind == quota.Expired {
+			records[i] = ended(records[i], quota.Expired)
+		}
+	}
+	return s.Store.Append(ctx, lane, no, records)
 }
 
 type losesNotes struct{ quota.Store }

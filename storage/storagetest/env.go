@@ -205,6 +205,30 @@ func (e *Env) entries() []quota.Entry {
 	return out
 }
 
+func (e *Env) interims() (out []quota.InterimRow) {
+	e.Helper()
+	e.read(func(r quota.AuditReader) error {
+		out = nil
+		return r.Interims(func(row quota.InterimRow) error {
+			out = append(out, row)
+			return nil
+		})
+	})
+	return out
+}
+
+func (e *Env) events() (out []quota.UsageEvent) {
+	e.Helper()
+	e.read(func(r quota.AuditReader) error {
+		out = nil
+		return r.UsageEvents(func(u quota.UsageEvent) error {
+			out = append(out, u)
+			return nil
+		})
+	})
+	return out
+}
+
 func (e *Env) debt(payer string) int64 {
 	e.Helper()
 	_, debt, err := e.Store.Pots(e.ctx, payer, e.Now())

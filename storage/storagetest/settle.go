@@ -121,7 +121,7 @@ func settleJudge(e *Env) {
 		e.check(got.Verdict == c.want, "%s: verdict %d, want %d", name, got.Verdict, c.want)
 		switch {
 		case c.late:
-			late := comes.Late()
+			late := comes.Late(nil)
 			e.same(name, got.Entry, late.Entry(other.Guest, other.guestBatch))
 		case c.want == quota.VerdictApplied:
 			e.same(name, got.Entry, comes.Entry(other.Guest, other.guestBatch))

@@ -62,7 +62,7 @@ func onDatabase(t *testing.T, name, url string) Harness {
 func emptied() []string {
 	out := []string{"UPDATE revision SET value = 0"}
 	for _, table := range []string{"changes", "features", "plans", "rate_cards", "accounts", "budgets", "pots", "debts", "incarnations",
-		"lanes", "cursors", "allotments", "journal", "usage_events", "rollups", "spent", "api_keys", "mac_keys", "requests"} {
+		"lanes", "cursors", "allotments", "journal", "interims", "usage_events", "rollups", "spent", "api_keys", "mac_keys", "requests"} {
 		out = append(out, "DELETE FROM "+table)
 	}
 	return out

@@ -51,6 +51,7 @@ func Areas() []Area {
 		{"Return", returnTests()},
 		{"Journal", journalTests()},
 		{"Settle", settleTests()},
+		{"Interim", interimTests()},
 		{"Lease", leaseTests()},
 		{"Reaper", reaperTests()},
 		{"Projection", projectionTests()},
