@@ -5,6 +5,7 @@ import (
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/pricing"
+	"github.com/purser-io/purser/quota/quotatest"
 )
 
 // actions is all that may happen, by name. Each does nothing if it does not apply.
@@ -24,6 +25,7 @@ func (w *world) actions() map[string]func() {
 		"reserve two": each(func(p *proc) { p.reserve(); p.reserve() }),
 		"extend":      each((*proc).extend),
 		"extend two":  each(func(p *proc) { p.extend(); p.extend() }),
+		"interim":     each((*proc).interim),
 		"commit":      w.commit,
 		"commit at":   w.commit,
 		"release":     w.release,
@@ -34,7 +36,7 @@ func (w *world) actions() map[string]func() {
 		"tick":        engines((*engine).tick),
 		"draw":        engines((*engine).sendDraws),
 		"return":      engines(func(e *engine) { e.giveBack(w.pick(2, "all") == 1) }),
-		"flush":       engines((*engine).flush),
+		"flush":       engines(func(e *engine) { e.flushInterims(); e.flush() }),
 		"guest flush": engines((*engine).flushGuest),
 		"poll":        each((*proc).poll),
 		"renew":       each(func(p *proc) { p.current().renew() }),
@@ -204,9 +206,8 @@ func (w *world) client(kind quota.SettleKind, usage int64, delivered bool) {
 	if len(t.Older) > 0 && w.pick(3, "missed an answer") == 0 { // race 13
 		x = t.Older[w.pick(len(t.Older), "generation")]
 	}
-	c := &call{p: p, token: t, sent: x, rec: quota.Record{EntryKey: t.Key, Nonce: t.Nonce, Kind: kind,
-		Delivered: delivered, Account: t.Account, Payer: t.Payer, Principal: t.Principal, Feature: t.Feature,
-		PriceVersion: t.PriceVersion, ReservedAt: x.IssuedAt, ExpiresAt: x.Expires, SettledAt: p.current().now()}}
+	c := w.callOf(p, t, kind)
+	c.sent, c.rec.ReservedAt, c.rec.ExpiresAt, c.rec.Delivered = x, x.IssuedAt, x.Expires, delivered
 	if kind == quota.Released {
 		t.Released = true
 	} else {
@@ -216,7 +217,14 @@ func (w *world) client(kind quota.SettleKind, usage int64, delivered bool) {
 	c.settle()
 }
 
-// price fills in usage and lines.
+// callOf is a call about a reservation, with the newest token.
+func (w *world) callOf(p *proc, t *quotatest.Issued, kind quota.SettleKind) *call {
+	return &call{p: p, token: t, sent: t.Token, rec: quota.Record{EntryKey: t.Key, Nonce: t.Nonce, Kind: kind,
+		Account: t.Account, Payer: t.Payer, Principal: t.Principal, Feature: t.Feature,
+		PriceVersion: t.PriceVersion, ReservedAt: t.IssuedAt, ExpiresAt: t.Expires, SettledAt: p.current().now()}}
+}
+
+// price fills in usage and lines, and notes for the oracle what was reported.
 func (c *call) price(usage int64) {
 	rate := pricing.Rate{PriceMicros: 3, Per: 1}
 	if c.rec.Feature == "small" {
@@ -226,6 +234,7 @@ func (c *call) price(usage int64) {
 	c.rec.Usage = []quota.Quantity{{Meter: "tokens", Quantity: usage}, {Meter: "requests", Quantity: 1}}
 	c.rec.Lines = []int64{cost, 1}
 	c.rec.Digest = uint64(usage) + 1
+	c.token.Reported = max(c.token.Reported, c.rec.Charged())
 }
 
 // pause stops a process for a while, sometimes with its monotonic clock (a suspended machine).
@@ -491,6 +500,9 @@ func (w *world) unsettled() string {
 		for _, e := range p.engines {
 			if !e.own.Closed() && e.own.Len() > 0 || !e.guest.Closed() && e.guest.Len() > 0 {
 				return fmt.Sprintf("settlements of %s were not answered", e.id)
+			}
+			if len(e.interims.flight)+len(e.interims.queue) > 0 && !e.own.Closed() {
+				return fmt.Sprintf("interim usage at %s was not answered", e.id)
 			}
 			for _, s := range e.shards {
 				if s.Holds() > 0 && !e.own.Closed() && w.db.LaneOpen(e.lane) {

@@ -12,6 +12,8 @@ type Pending struct {
 	Fate quota.Settlement
 	// Reply is the shell's: who waits for the fate.
 	Reply any
+	// Below says that it charges less than was reported in between (R23).
+	Below bool
 
 	hold   *hold
 	extras []part // taken from free amounts beyond the hold (R25)
@@ -45,7 +47,7 @@ func (s *Shard) Settle(now int64, rec quota.Record, reply any) (SettleStatus, *P
 	if h.settling != nil {
 		return Underway, h.settling
 	}
-	p := &Pending{Record: rec, Reply: reply, hold: h}
+	p := &Pending{Record: rec, Reply: reply, Below: s.below(h, &rec), hold: h}
 	p.Record.ReservedAt, p.Record.ExpiresAt = h.reserved, h.expires
 	p.charge(now)
 	h.settling = p
@@ -211,14 +213,21 @@ func (s *Shard) Tick(now int64) []*Pending {
 	return out
 }
 
-// expire records that a hold ended unsettled.
+// expire records that a hold ended unsettled, and charges what was reported in between (R23),
+// whether or not that is durable yet.
 func (s *Shard) expire(now int64, h *hold) *Pending {
 	who := h.who
-	_, p := s.Settle(now, quota.Record{
+	rec := quota.Record{
 		EntryKey: quota.EntryKey{Lane: s.lane, Sequence: h.sequence}, Nonce: h.nonce, Kind: quota.Expired,
 		Account: who.account, Payer: who.payer, Principal: who.principal, Feature: who.feature,
-		PriceVersion: who.priceVersion, SettledAt: now,
-	}, nil)
+		PriceVersion: who.priceVersion,
+	}
+	if x := s.interims[h.sequence]; x != nil {
+		rec = x.Record
+		rec.Held = 0
+	}
+	rec.SettledAt = now
+	_, p := s.Settle(now, rec, nil)
 	return p
 }
 
@@ -277,5 +286,6 @@ func (s *Shard) Abandon() {
 	s.cfg.Room.holds.Add(-int64(len(s.holds)))
 	s.cfg.Room.keys.Add(-int64(len(s.keys)))
 	clear(s.holds)
+	clear(s.interims)
 	clear(s.keys)
 }

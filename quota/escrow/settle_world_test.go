@@ -25,14 +25,15 @@ func (c *call) settle() {
 	if e := c.p.owner(c.rec.Lane); e != nil && !c.foreign {
 		s := e.shards[ShardOf(c.rec.Sequence)]
 		if h := s.holds[c.rec.Sequence]; h != nil && c.p.w.mutant.unusedFirst {
-			for i := range h.uses {
-				h.uses[i].position = h.uses[i].l.bucket.arrived
-			}
+			h.unusedFirst()
 		}
 		status, x := s.Settle(c.rec.SettledAt, c.rec, c)
 		switch {
 		case status == Enqueue:
 			c.p.w.settledHere(s, c.rec.SettledAt, x)
+			if c.p.w.mutant.newestFirst {
+				newestFirst(x.Record.Slots)
+			}
 			e.own.Push(x)
 			if c.p.w.mutant.freeEarly {
 				x.Fate.Verdict = quota.VerdictApplied
@@ -50,6 +51,13 @@ func (c *call) settle() {
 		newestFirst(rec.Slots)
 	}
 	c.p.toGuest(&Pending{Record: rec, Reply: c})
+}
+
+// unusedFirst makes it look as if nothing of what the hold took from its rates had leaked.
+func (h *hold) unusedFirst() {
+	for i := range h.uses {
+		h.uses[i].position = h.uses[i].l.bucket.arrived
+	}
 }
 
 // owner is the engine of this process whose lane it is, while that can be written to.

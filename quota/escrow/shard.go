@@ -41,6 +41,7 @@ type Shard struct {
 
 	holds    map[uint64]*hold
 	spare    []*hold
+	interims map[uint64]*quota.Interim // what holds have used so far, as reported (R23); few are
 	sequence uint64
 	block    uint32
 	random   *rand.ChaCha8
@@ -177,6 +178,9 @@ const spareMost = 1024
 // drop forgets a hold whose amounts have all been placed.
 func (s *Shard) drop(h *hold) {
 	delete(s.holds, h.sequence)
+	if len(s.interims) > 0 {
+		delete(s.interims, h.sequence)
+	}
 	s.cfg.Room.holds.Add(-1)
 	if h.counter != nil {
 		h.counter.Add(-1)

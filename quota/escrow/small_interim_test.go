@@ -1,58 +1,46 @@
 package escrow
 
 import (
-	"maps"
+	"context"
 
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/quota/quotatest"
 )
 
-// Interim usage (R23), as docs/verification.md lays it down, on a core that has none yet: the node's
-// part of it is here.
-
-// interim takes in what a reservation has used so far. Only its owner does, and only while it holds
-// it: who writes EXPIRED must know.
+// interim brings what a reservation has used so far to a node. Only its owner takes it in, and only
+// while it holds it.
 func (w *small) interim(n *smallNode, m move) {
 	t := w.db.Oracle.Tokens()[m.on]
 	used := int64(m.arg)
-	if h := n.shard.holds[t.Sequence]; n.lane == t.Key.Lane && h != nil {
-		if h.settling != nil {
-			return
-		}
-		n.interim = maps.Clone(n.interim)
-		if n.interim == nil {
-			n.interim = make(map[uint64]int64)
-		}
-		if w.flaw.interimDeltas {
-			n.interim[t.Sequence] += used
-		} else {
-			n.interim[t.Sequence] = max(n.interim[t.Sequence], used)
-		}
-	}
-	t.Reported = max(t.Reported, used)
-	rec := w.record(t, quota.Committed, used)
-	rec.Kind = quota.Expired
-	Foreign(&t.Token, &rec)
-	if m.late {
-		w.post(letter{verb: interims, lane: t.Key.Lane, records: []quota.Record{rec}})
+	x := w.noted(n, t, used)
+	if x == nil {
 		return
 	}
-	if w.flaw.interimInMemory || w.db.Interim(&rec) {
+	t.Reported = max(t.Reported, used)
+	if m.late {
+		w.post(letter{verb: interims, lane: t.Key.Lane, no: x.Number, records: []quota.Record{x.Record}})
+		return
+	}
+	ended, err := w.db.Interim(context.Background(), t.Key.Lane, []quota.Interim{*x})
+	if w.flaw.interimInMemory || err == nil && len(ended) == 0 {
 		t.Floor = max(t.Floor, used)
 	}
 }
 
-// expireUsed records what expired with usage: as settlements of that usage.
-func (w *small) expireUsed(n *smallNode) {
-	for _, t := range w.db.Oracle.Tokens() {
-		h := n.shard.holds[t.Sequence]
-		used := n.interim[t.Sequence]
-		if t.Key.Lane != n.lane || h == nil || h.settling != nil || used == 0 || w.db.Now < h.expires+smallGrace {
-			continue
-		}
-		rec := w.record(t, quota.Committed, used)
-		rec.Kind = quota.Expired
-		if _, x := n.shard.Settle(w.db.Now, rec, nil); x != nil {
-			n.own.Push(x)
-		}
+// noted is what the node has to make durable; nil if it takes nothing in.
+func (w *small) noted(n *smallNode, t *quotatest.Issued, used int64) *quota.Interim {
+	rec := w.record(t, quota.Committed, used)
+	if n.lane != t.Key.Lane && w.flaw.interimElsewhere {
+		rec.Kind, rec.Digest = quota.Expired, 0
+		Foreign(&t.Token, &rec)
+		return &quota.Interim{Record: rec, Number: 1 + max(w.db.InterimOf(t.Key), used)}
 	}
+	if x := n.shard.interims[t.Sequence]; w.flaw.interimDeltas && x != nil {
+		rec = w.record(t, quota.Committed, used+x.Record.Charged())
+	}
+	status, _, x := n.shard.Interim(rec, nil)
+	if status != Enqueue {
+		return nil
+	}
+	return &x.Interim
 }

@@ -108,7 +108,6 @@ func (w *small) giveBack(n *smallNode, late bool) {
 }
 
 func (w *small) tick(n *smallNode) {
-	w.expireUsed(n)
 	for _, x := range n.shard.Tick(w.db.Now) {
 		if w.flaw.expireUnrecorded {
 			x.Fate.Verdict = quota.VerdictApplied

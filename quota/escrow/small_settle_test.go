@@ -213,7 +213,7 @@ func (l *letter) same(o *letter) bool {
 func (w *small) dead(l *letter) bool {
 	if l.verb == interims {
 		r := &l.records[0]
-		return !w.db.LaneOpen(l.lane) || w.db.Oracle.Token(r.EntryKey).Settled() || w.db.InterimOf(r.EntryKey) >= r.Charged()
+		return !w.db.LaneOpen(l.lane) || w.db.Oracle.Token(r.EntryKey).Settled() || w.db.InterimOf(r.EntryKey) >= l.no
 	}
 	if l.verb == projects {
 		return w.db.Cursor(l.lane).No != l.projection.From
@@ -242,7 +242,7 @@ func (w *small) land(i int) {
 	case flushes:
 		_, _ = w.db.Append(ctx, l.lane, l.no, l.records)
 	case interims:
-		w.db.Interim(&l.records[0])
+		_, _ = w.db.Interim(ctx, l.lane, []quota.Interim{{Record: l.records[0], Number: l.no}})
 	case settles:
 		if l.decided != nil {
 			w.db.Break.Judge = l.remembered

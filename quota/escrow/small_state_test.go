@@ -80,6 +80,7 @@ func (s *Shard) clone() *Shard {
 		}
 	}
 	c.names = slices.Clone(s.names)
+	c.interims = maps.Clone(s.interims)
 	c.expiry.slots = make([][]uint64, len(s.expiry.slots))
 	for i, slot := range s.expiry.slots {
 		c.expiry.slots[i] = slices.Clone(slot)
@@ -279,7 +280,10 @@ func (w *small) appendReservation(b []byte, k quota.EntryKey) []byte {
 			continue
 		}
 		if h := n.shard.holds[k.Sequence]; h != nil && n.lane == k.Lane {
-			b = appendInts(h.appendState(b), int(n.interim[k.Sequence]))
+			b = h.appendState(b)
+			if x := n.shard.interims[k.Sequence]; x != nil {
+				b = appendInts(b, int(x.Number), int(x.Record.Charged()))
+			}
 		}
 		b = n.own.appendState(b, i+1, k)
 		b = n.guest.appendState(b, i+3, k)
@@ -306,6 +310,9 @@ func (l *letter) appendState(b []byte, name int, k quota.EntryKey) []byte {
 			continue
 		}
 		b = appendInts(b, name, int(l.records[i].Kind), int(l.records[i].Digest))
+		if l.verb == interims {
+			b = appendInts(b, int(l.no), int(l.records[i].Charged()))
+		}
 		if l.decided != nil {
 			b = appendInts(b, int(l.decided[i].Verdict), int(l.decided[i].Entry.Phase))
 		}

@@ -72,8 +72,7 @@ type smallNode struct {
 	own, guest  *Journal
 	draw        *Draw // under way
 	drawn       int
-	interim     map[uint64]int64 // highest usage taken in of each hold, by sequence (R23)
-	returning   []quota.Shrink   // under way
+	returning   []quota.Shrink // under way
 }
 
 // letter is a write that is still on its way when its sender has given up waiting for it.

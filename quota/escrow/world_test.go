@@ -40,6 +40,7 @@ type mutant struct {
 	increments       bool // an extension's totals are taken for increments (R35)
 	newestFirst      bool // usage is charged to the newest window of a limit first (R34)
 	lapsed           bool // extensions are granted without a lease (R6)
+	interimDeltas    bool // interim usage is added up (R23)
 }
 
 // world is some processes over one database, driven in one goroutine.
@@ -93,6 +94,7 @@ type engine struct {
 	lease       *Lease
 	shards      []*Shard
 	own, guest  *Journal
+	interims    *Interims
 	draws       []*flight
 	returning   []quota.Shrink
 	renewal     *quota.Renewal // of unknown outcome
@@ -176,7 +178,7 @@ func (p *proc) reincarnate() {
 	w.serial++
 	e := &engine{p: p, id: fmt.Sprintf("%032x", w.serial), lane: quota.LaneID(2 * w.serial), stray: quota.LaneID(2*w.serial + 1),
 		lease: NewLease(time.Duration(leaseLen), time.Duration(skew))}
-	e.own, e.guest = NewJournal(e.lane, 100, 3), NewJournal(e.stray, 100, 3)
+	e.own, e.guest, e.interims = NewJournal(e.lane, 100, 3), NewJournal(e.stray, 100, 3), NewInterims(100, 3)
 	for i := range 1 + w.serial%2 {
 		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, IdleReturn: 3 * second, Room: NewRoom(100), MaxLimiters: 7}
 		e.shards = append(e.shards, NewShard(cfg, e.lane, i, [32]byte{byte(w.serial), byte(i)}, p.instant().Wall))
@@ -304,6 +306,11 @@ func (e *engine) tick() {
 	for _, s := range e.shards {
 		now := e.now()
 		e.p.w.limits.told(s, now)
+		if e.p.w.mutant.unusedFirst {
+			for _, h := range s.holds {
+				h.unusedFirst()
+			}
+		}
 		for _, x := range s.Tick(now) {
 			e.p.w.settledHere(s, now, x)
 			e.own.Push(x)
@@ -434,6 +441,7 @@ func (p *proc) background(lazy bool) {
 			if do() {
 				e.flush()
 				e.flushGuest()
+				e.flushInterims()
 			}
 		}
 		if p.w.db.Now-e.returnedAt >= second/2 && do() {

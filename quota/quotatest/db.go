@@ -15,6 +15,7 @@ const (
 	OpDraw Op = iota + 1
 	OpReturn
 	OpAppend
+	OpInterim
 	OpSettle
 	OpLease // register, renew, drain
 	OpPoll
@@ -112,7 +113,7 @@ type lane struct {
 	batches    map[int64][]quota.Record
 	entries    map[entryKey]quota.Entry
 	notes      []quota.Note
-	interim    map[uint64]quota.Record // by sequence
+	interim    map[uint64]quota.Interim // by sequence
 	allotments map[quota.AllotmentNo]*allotment
 	numbers    []quota.AllotmentNo // in order
 	cursor     int64

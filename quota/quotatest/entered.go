@@ -17,7 +17,9 @@ func (o *Oracle) entered(l *lane, e *quota.Entry, r *quota.Record) {
 	}
 	o.checkParts(i, e)
 	o.checkWindows(i, r)
-	o.checkCover(i, e, r)
+	if l.state == quota.LaneOpen { // who closes a lane has the hold as it was when usage was noted (R23)
+		o.checkCover(i, e, r)
+	}
 	if r.Charged() != e.Charged {
 		o.Violate("I5: the entry of %v charges %d, its record %d", e.EntryKey, e.Charged, r.Charged())
 	}

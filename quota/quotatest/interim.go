@@ -1,37 +1,51 @@
 package quotatest
 
 import (
+	"context"
 	"maps"
 	"slices"
 
 	"github.com/purser-io/purser/quota"
 )
 
-// Interim usage (R23), as docs/verification.md lays it down. The model has it before anything is
-// built on it.
-
-// Interim notes what a reservation has used so far: r is what an EXPIRED record would charge for
-// it. The highest counts, whatever the order. It reports whether the usage stands; a reservation
-// that has ended, or whose lane is fenced, takes none.
-func (db *DB) Interim(r *quota.Record) bool {
-	l := db.lanes[r.Lane]
-	if l.state != quota.LaneOpen || l.entry(r.Sequence, quota.PhaseTerminal) != nil {
-		return false
+// Interim implements quota.JournalStore (R23).
+func (db *DB) Interim(_ context.Context, id quota.LaneID, interims []quota.Interim) (ended []quota.Entry, err error) {
+	interims = slices.Clone(interims)
+	for i := range interims {
+		interims[i].Record = copyRecords([]quota.Record{interims[i].Record})[0]
 	}
-	if r.Charged() > db.InterimOf(r.EntryKey) {
-		set(&l.interim, r.Sequence, copyRecords([]quota.Record{*r})[0])
+	err = db.do(OpInterim, func() (err error) {
+		ended, err = db.note(db.lanes[id], interims)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return true
+	return ended, nil
 }
 
-// InterimOf is the highest interim charge noted of a reservation.
-func (db *DB) InterimOf(k quota.EntryKey) int64 {
-	r, ok := db.lanes[k.Lane].interim[k.Sequence]
-	if !ok {
-		return 0
+func (db *DB) note(l *lane, interims []quota.Interim) (ended []quota.Entry, err error) {
+	if l.state != quota.LaneOpen {
+		return nil, fenced("the lane is not open")
 	}
-	return r.Charged()
+next:
+	for i := range interims {
+		x := &interims[i]
+		for _, phase := range []uint8{quota.PhaseLate, quota.PhaseTerminal} {
+			if e := l.entry(x.Record.Sequence, phase); e != nil {
+				ended = append(ended, *e)
+				continue next
+			}
+		}
+		if x.Number > l.interim[x.Record.Sequence].Number {
+			set(&l.interim, x.Record.Sequence, *x)
+		}
+	}
+	return ended, nil
 }
+
+// InterimOf is the number of the interim that counts of a reservation; 0 = there is none.
+func (db *DB) InterimOf(k quota.EntryKey) int64 { return db.lanes[k.Lane].interim[k.Sequence].Number }
 
 // expireInterim is what closing a lane does first, in its transaction: reservations that were never
 // settled expire with the usage noted, as the lane's last batch. Who was charged LATE, behind the
@@ -42,7 +56,12 @@ func (db *DB) expireInterim(l *lane) {
 		if l.entry(sequence, quota.PhaseTerminal) != nil || l.entry(sequence, quota.PhaseLate) != nil && !db.Break.InterimBesideLate {
 			continue
 		}
-		batch = append(batch, l.interim[sequence])
+		r := l.interim[sequence].Record
+		if l.gcBefore > r.ExpiresAt { // R16
+			continue
+		}
+		r.SettledAt = db.Now
+		batch = append(batch, r)
 	}
 	if len(batch) == 0 || db.Break.InterimForgotten {
 		return
@@ -52,23 +71,4 @@ func (db *DB) expireInterim(l *lane) {
 	for i := range batch {
 		db.enter(batch[i].Entry(l.id, no), &batch[i])
 	}
-}
-
-// behind takes off a LATE charge what the expiry before it has charged already.
-func behind(terminal *quota.Entry, r quota.Record) quota.Record {
-	if terminal == nil {
-		return r
-	}
-	r.Lines, r.Slots = slices.Clone(r.Lines), slices.Clone(r.Slots)
-	left := terminal.Charged
-	for i := range r.Lines {
-		x := min(left, r.Lines[i])
-		r.Lines[i], left = r.Lines[i]-x, left-x
-	}
-	for i := range r.Slots { // of the wallet: the small model interims without windows
-		s := &r.Slots[i]
-		s.Charge = max(s.Charge-terminal.Charged, 0)
-		s.Uncovered = s.Charge
-	}
-	return r
 }

@@ -41,6 +41,9 @@ func (db *DB) Append(_ context.Context, id quota.LaneID, no int64, records []quo
 
 func (db *DB) append(l *lane, no int64, records []quota.Record) (quota.AppendResult, error) {
 	if there, ok := l.batches[no]; ok {
+		if l.state != quota.LaneOpen && !sameBatch(there, records) {
+			return quota.AppendResult{Fenced: true}, nil // who closed the lane took the number (R23)
+		}
 		if !sameBatch(there, records) {
 			// A zombie whose number its successor inherited may find this; who waits for an
 			// answer may not.
@@ -117,10 +120,11 @@ func (db *DB) settle(g *lane, no int64, records []quota.Record) (fates []quota.S
 		case late && db.Break.LateFromHold:
 			r.Phase = quota.PhaseLate
 		case late:
-			r = r.Late()
-			if !db.Break.InterimTwice {
-				r = behind(db.lanes[r.Lane].entry(r.Sequence, quota.PhaseTerminal), r)
+			behind := db.lanes[r.Lane].entry(r.Sequence, quota.PhaseTerminal)
+			if db.Break.InterimTwice {
+				behind = nil
 			}
+			r = r.Late(behind)
 		}
 		e := r.Entry(g.id, no)
 		fates[i] = quota.Settlement{Verdict: quota.VerdictApplied, Entry: copyEntry(e)}

@@ -401,7 +401,14 @@ func (o *Oracle) CheckQuiet() []string {
 	}
 	for _, i := range o.order {
 		for _, e := range [2]*quota.Entry{i.terminal, i.late} {
-			if e != nil && e.Kind == quota.Committed && events[e.EntryKey] != 1 {
+			if e == nil {
+				continue
+			}
+			want := 0
+			if e.Kind == quota.Committed || len(e.Usage) > 0 {
+				want = 1
+			}
+			if events[e.EntryKey] != want {
 				o.Violate("I15: %v has %d usage events", e.EntryKey, events[e.EntryKey])
 			}
 		}

@@ -64,7 +64,8 @@ func (db *DB) AppendReservation(b []byte, k quota.EntryKey, numbers, over bool) 
 	}
 	b = appendInts(b, flag(i.no), flag(len(i.acks) > 0), i.Floor)
 	if !over {
-		b = appendInts(b, db.InterimOf(k))
+		x := db.lanes[k.Lane].interim[k.Sequence]
+		b = appendInts(b, x.Number, x.Record.Charged())
 	}
 	for phase := range uint8(2) {
 		e, ok := db.lanes[k.Lane].entries[entryKey{k.Sequence, phase}]
