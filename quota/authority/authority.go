@@ -147,6 +147,13 @@ func (a *Authority) launch(e *engine) {
 			a.flushLoop(ctx, l)
 			return nil
 		})
+		if l.guest {
+			continue
+		}
+		a.group.Go(func() error {
+			a.interimLoop(ctx, l)
+			return nil
+		})
 	}
 }
 

@@ -39,19 +39,21 @@ type shard struct {
 	draws map[string]*draw // under way, by payer
 }
 
-// lane is a lock around a journal, with the flusher's bell.
+// lane is a lock around a journal and the interim usage beside it, with their flushers' bells.
 type lane struct {
-	index   int // among the engine's own lanes
-	mu      sync.Mutex
-	journal *escrow.Journal
-	guest   bool
-	bell    chan struct{}
-	engine  *engine
+	index    int // among the engine's own lanes
+	mu       sync.Mutex
+	journal  *escrow.Journal
+	interims *escrow.Interims
+	guest    bool
+	bell     chan struct{}
+	reported chan struct{} // interim usage was
+	engine   *engine
 }
 
 func newLane(e *engine, id quota.LaneID, guest bool, c Config) *lane {
-	return &lane{journal: escrow.NewJournal(id, c.SettleQueue, c.BatchRows), guest: guest,
-		bell: make(chan struct{}, 1), engine: e}
+	return &lane{journal: escrow.NewJournal(id, c.SettleQueue, c.BatchRows), interims: escrow.NewInterims(c.SettleQueue, c.BatchRows),
+		guest: guest, bell: make(chan struct{}, 1), reported: make(chan struct{}, 1), engine: e}
 }
 
 // push queues a settlement and rings the flusher; false if the lane is fenced, and then the
@@ -90,10 +92,11 @@ func (l *lane) full() bool {
 	return l.journal.Full()
 }
 
+// pending is how much is not durable yet.
 func (l *lane) pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.journal.Len()
+	return l.journal.Len() + l.interims.Len()
 }
 
 // durable is the number of the last batch that is durable.

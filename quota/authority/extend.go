@@ -231,13 +231,9 @@ func (a *Authority) notHere(ctx context.Context, t *token.Token) error {
 	case !known, w.GCBefore > t.Expires: // R16
 		return &quota.Error{Reason: quota.ReasonTokenTooOld, NotApplied: true,
 			Message: "the journal no longer keeps this reservation; reserve anew"}
-	case w.Entry != nil && w.Entry.Kind == quota.Committed:
-		return &quota.Error{Reason: quota.ReasonReservationCommitted, NotApplied: true,
-			Message: "the reservation was committed, with the amount in charged_micros; reserve anew",
-			Meta:    map[string]string{"charged_micros": strconv.FormatInt(w.Entry.Charged, 10)}}
-	case w.Entry != nil && w.Entry.Kind == quota.Released:
-		return ended(quota.Released)
-	case w.Entry != nil, !w.Open:
+	case w.Entry != nil:
+		return endedBy(w.Entry)
+	case !w.Open:
 		return ended(quota.Expired)
 	}
 	return a.elsewhere(t, &w)
@@ -265,13 +261,13 @@ func (a *Authority) elsewhere(t *token.Token, w *quota.Whereabouts) error {
 	const anew = "; reserve anew here for the rest, and commit this reservation with what was used"
 	switch state := a.stateOf(t, w); {
 	case state != quota.IncarnationLive:
-		e.Message = "the node that issued the reservation is gone, so nobody can extend it" + anew
+		e.Message = "the node that issued the reservation is gone, so nobody can extend it or note what it has used" + anew
 		e.Meta["owner_state"] = "DEAD"
 	case w.Address == "":
-		e.Message = "only node " + w.Node + ", which issued the reservation, can extend it, and it does not say where it can be reached" + anew
+		e.Message = "only node " + w.Node + ", which issued the reservation, can extend it or note what it has used, and it does not say where it can be reached" + anew
 		e.Meta["owner_state"] = "LIVE"
 	default:
-		e.Message = "only the node at " + w.Address + ", which issued the reservation, can extend it" + anew
+		e.Message = "only the node at " + w.Address + ", which issued the reservation, can extend it or note what it has used" + anew
 		e.Meta["owner_state"], e.Meta["address"] = "LIVE", w.Address
 	}
 	return e

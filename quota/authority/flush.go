@@ -130,6 +130,9 @@ func (a *Authority) finish(l *lane, p *escrow.Pending, now int64) {
 		e := &p.Fate.Entry
 		a.metrics.Settled(Settlement{Kind: e.Kind, Late: e.Phase == quota.PhaseLate, Charged: e.Charged, Uncovered: e.Uncovered,
 			Took: time.Duration(now - p.Record.SettledAt)}, span)
+		if p.Below {
+			a.metrics.BelowInterim()
+		}
 		if a.watcher.Watched() {
 			a.watcher.Settled(&p.Record, e)
 		}
@@ -144,6 +147,7 @@ func (a *Authority) finish(l *lane, p *escrow.Pending, now int64) {
 // held any more (R26).
 func (a *Authority) stranded(l *lane, rest []*escrow.Pending) {
 	a.lost(l.engine)
+	l.ringInterims()
 	for _, p := range rest {
 		p.Detach()
 		if p.Record.Kind == quota.Committed {

@@ -36,6 +36,10 @@ type Metrics interface {
 	Lost()
 	// Unpriced counts usage of a known meter that its price version has no price for.
 	Unpriced()
+	// Interim counts a report of interim usage that became durable.
+	Interim()
+	// BelowInterim counts a settlement that says that less was used than was reported before.
+	BelowInterim()
 }
 
 // Settlement is a settlement that became durable.
@@ -75,3 +79,5 @@ func (noMetrics) Projected(int, int)                      {}
 func (noMetrics) Renewed(bool)                            {}
 func (noMetrics) Lost()                                   {}
 func (noMetrics) Unpriced()                               {}
+func (noMetrics) Interim()                                {}
+func (noMetrics) BelowInterim()                           {}

@@ -501,7 +501,7 @@ func (w *world) unsettled() string {
 			if !e.own.Closed() && e.own.Len() > 0 || !e.guest.Closed() && e.guest.Len() > 0 {
 				return fmt.Sprintf("settlements of %s were not answered", e.id)
 			}
-			if len(e.interims.flight)+len(e.interims.queue) > 0 && !e.own.Closed() {
+			if e.interims.Len() > 0 && !e.own.Closed() {
 				return fmt.Sprintf("interim usage at %s was not answered", e.id)
 			}
 			for _, s := range e.shards {

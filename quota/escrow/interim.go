@@ -106,6 +106,9 @@ func NewInterims(bound, rows int) *Interims { return &Interims{bound: bound, row
 // Full reports whether the queue is at its bound (R52).
 func (q *Interims) Full() bool { return len(q.queue) >= q.bound }
 
+// Len is how many reports are not durable yet.
+func (q *Interims) Len() int { return len(q.flight) + len(q.queue) }
+
 // Push queues a report; false if the lane is fenced.
 func (q *Interims) Push(x *Interim) bool {
 	if q.closed {
