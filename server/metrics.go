@@ -35,6 +35,8 @@ type Metrics struct {
 	late          prometheus.Counter
 	uncovered     prometheus.Counter
 	unpriced      prometheus.Counter
+	interims      prometheus.Counter
+	belowInterim  prometheus.Counter
 
 	draws       [2]prometheus.Counter // by failed
 	drawSeconds prometheus.Observer
@@ -112,6 +114,8 @@ func (m *Metrics) settle() {
 	m.charged = m.counter("purser_charged_micros_total", "Charged, in micros of a credit.")
 	m.late = m.counter("purser_late_micros_total", "Charged late, behind an expiry, in micros of a credit; part of what was charged.")
 	m.uncovered = m.counter("purser_uncovered_micros_total", "Charged beyond all allotments, in micros of a credit.")
+	m.interims = m.counter("purser_interim_reports_total", "Interim commits made durable through this node.")
+	m.belowInterim = m.counter("purser_settlements_below_interim_total", "Settlements of less than an interim commit had reported.")
 	m.unpriced = m.counter("purser_unpriced_usage_total", "Usage lines whose price version has no price for the meter.")
 }
 
@@ -328,6 +332,12 @@ func (m *Metrics) SessionsOpen(change int) { m.sessions.Add(float64(change)) }
 
 // SessionOperations counts operations received in sessions.
 func (m *Metrics) SessionOperations(k session.Kind, n int) { m.operations[k].Add(float64(n)) }
+
+// Interim counts a report of interim usage that became durable.
+func (m *Metrics) Interim() { m.interims.Inc() }
+
+// BelowInterim counts a settlement of less than was reported before.
+func (m *Metrics) BelowInterim() { m.belowInterim.Inc() }
 
 // Unpriced counts usage of a known meter that its price version has no price for.
 func (m *Metrics) Unpriced() { m.unpriced.Inc() }

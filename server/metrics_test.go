@@ -29,6 +29,8 @@ func count(m *server.Metrics, span trace.SpanContext) {
 	m.Renewed(true)
 	m.Lost()
 	m.Unpriced()
+	m.Interim()
+	m.BelowInterim()
 }
 
 func TestMetrics(t *testing.T) {
@@ -69,6 +71,8 @@ func TestMetrics(t *testing.T) {
 		`purser_settlements_queued{lane="guest"} 0`,
 		`purser_settle_queue_limit 65536`,
 		`purser_unpriced_usage_total 1`,
+		`purser_interim_reports_total 1`,
+		`purser_settlements_below_interim_total 1`,
 		`purser_call_errors_total{code="NotFound",reason="ACCOUNT_NOT_FOUND"} 1`,
 		`purser_ready 1`,
 		`rpc_server_`,

@@ -53,6 +53,7 @@ func sequences() []sequence {
 		{"rates_and_concurrency", ratesAndConcurrency},
 		{"over_commit", overCommit},
 		{"late_commit", lateCommit},
+		{"interim_commits", interimCommits},
 		{"suspend_and_resume", suspendAndResume},
 		{"plan_upgrade", planUpgrade},
 		{"price_change", priceChange},

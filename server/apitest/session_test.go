@@ -183,7 +183,7 @@ func sessionOfAllOperations(c *conversation) {
 	c.quiesce()
 	c.say("what a single call knows, a session knows, and the other way round")
 	token := c.reserve(work("acme", "large", 1000))
-	c.says(s, op(used(token, 10, 10)))
+	c.says(s, op(sofar(token, 5, 5)), op(used(token, 10, 10)), op(sofar(token, 11, 11)))
 	c.commit(token, 10, 10)
 	s.close()
 	c.balance(asGate, "acme")

@@ -3,6 +3,8 @@ package apitest
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 )
 
@@ -41,6 +43,53 @@ func lateCommit(c *conversation) {
 	c.commit(token, 1000, 1001)
 	c.say("a release finds it expired")
 	call(c, asGate, c.authority.Release, &purserv1.ReleaseRequest{Token: other})
+	c.quiesce()
+	call(c, asViewer, c.usage.ListUsageEvents, &purserv1.ListUsageEventsRequest{Account: "acme"})
+	c.balance(asGate, "acme")
+}
+
+// sofar reports in between that tokens were used.
+func sofar(token []byte, in, out int64) *purserv1.CommitRequest {
+	req := used(token, in, out)
+	req.Final = proto.Bool(false)
+	return req
+}
+
+func interimCommits(c *conversation) {
+	c.shop()
+	c.account("acme", "", 100*credit)
+	settled := c.reserve(work("acme", "large", 1000))
+	c.say("a report in between is noted, and charges nothing; the most counts, in whatever order they come")
+	call(c, asGate, c.authority.Commit, sofar(settled, 1000, 300))
+	call(c, asGate, c.authority.Commit, sofar(settled, 1000, 800))
+	call(c, asGate, c.authority.Commit, sofar(settled, 1000, 500))
+	c.balance(asGate, "acme")
+	c.say("a commit counts as it says; afterwards nothing is reported any more")
+	c.commit(settled, 1000, 700)
+	call(c, asGate, c.authority.Commit, sofar(settled, 1000, 900))
+	c.say("usage delivered behind a release is no business of a report in between")
+	strange := sofar(settled, 1, 1)
+	strange.UsageDelivered = true
+	call(c, asGate, c.authority.Commit, strange)
+	c.say("what nobody settles is charged as it was reported when it expires")
+	left := c.reserve(holdFor(work("acme", "large", 1000), time.Second))
+	report := sofar(left, 1000, 400)
+	report.Outcome, report.Labels = purserv1.Outcome_OUTCOME_USER_CANCELLED, map[string]string{"task": "summary"}
+	call(c, asGate, c.authority.Commit, report)
+	c.await("the hold has expired", func() bool { return c.engine.Status().Reservations == 0 })
+	c.quiesce()
+	call(c, asGate, c.authority.Commit, sofar(left, 1000, 500))
+	call(c, asViewer, c.usage.ListUsageEvents, &purserv1.ListUsageEventsRequest{Account: "acme"})
+	c.balance(asGate, "acme")
+	c.say("a late commit of more charges the rest, once")
+	c.commit(left, 1000, 1000)
+	c.commit(left, 1000, 1000)
+	c.say("one of less charges nothing beside it")
+	less := c.reserve(holdFor(work("acme", "large", 1000), time.Second))
+	call(c, asGate, c.authority.Commit, sofar(less, 1000, 400))
+	c.await("that has expired too", func() bool { return c.engine.Status().Reservations == 0 })
+	c.quiesce()
+	c.commit(less, 1000, 100)
 	c.quiesce()
 	call(c, asViewer, c.usage.ListUsageEvents, &purserv1.ListUsageEventsRequest{Account: "acme"})
 	c.balance(asGate, "acme")

@@ -93,6 +93,14 @@ func checkAmount(field string, n int64) error {
 	return nil
 }
 
+// checkInterim: an interim commit is of a reservation that is live.
+func checkInterim(req *purserv1.CommitRequest) error {
+	if interim(req) && req.GetUsageDelivered() {
+		return refuse(quota.ReasonRequestInvalid, "usage_delivered", "it is of a commit that settles: not with final = false")
+	}
+	return nil
+}
+
 func checkKey(key string) error {
 	if len(key) > quota.MaxKeyBytes {
 		return refuse(quota.ReasonRequestInvalid, "idempotency_key", "it has %d bytes, at most %d are allowed", len(key), quota.MaxKeyBytes)

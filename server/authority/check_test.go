@@ -176,7 +176,8 @@ func TestChecksAgree(t *testing.T) {
 		many(t, func(t *rapid.T) {
 			m := &purserv1.CommitRequest{Token: []byte{1}, UsageDelivered: rapid.Bool().Draw(t, "delivered")}
 			somewhere(t, func() { m.Token = tokens.Draw(t, "token") }, func() { m.Usage = usages.Draw(t, "usage") },
-				func() { m.Outcome = purserv1.Outcome(outcomes.Draw(t, "outcome")) }, func() { m.Labels = labels.Draw(t, "labels") })
+				func() { m.Outcome = purserv1.Outcome(outcomes.Draw(t, "outcome")) }, func() { m.Labels = labels.Draw(t, "labels") },
+				func() { m.Final = new(rapid.Bool().Draw(t, "final")) })
 			_, err := fromAPICommit(m)
 			a.check(t, v, m, err)
 		})

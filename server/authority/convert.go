@@ -69,6 +69,9 @@ func fromAPICommit(req *purserv1.CommitRequest) (*quota.Settle, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkInterim(req); err != nil {
+		return nil, err
+	}
 	s := &quota.Settle{Token: req.GetToken(), Outcome: quota.Outcome(req.GetOutcome()), Labels: labels, Delivered: req.GetUsageDelivered()}
 	s.Usage = make([]quota.Quantity, len(req.GetUsage()))
 	for i, u := range req.GetUsage() {

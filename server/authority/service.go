@@ -21,6 +21,7 @@ type Authority interface {
 	Extend(ctx context.Context, p *authz.Principal, x *quota.Extension, d *quota.Decision) error
 	Check(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error
 	Commit(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error)
+	Interim(ctx context.Context, p *authz.Principal, s *quota.Settle) error
 	Release(ctx context.Context, p *authz.Principal, s *quota.Settle) (quota.Receipt, error)
 	Balance(ctx context.Context, account string) (quota.Balance, error)
 

@@ -62,6 +62,10 @@ func (c *operationCall) Take(op *purserv1.Operation) (err error) {
 		c.request, err = fromAPICheckAndReserve(account, req)
 		return err
 	case session.Commit:
+		if interim(op.GetCommit()) { // it waits for nothing that a settlement waits for
+			c.op = op
+			return nil
+		}
 		c.settle, err = fromAPICommit(op.GetCommit())
 	case session.Release:
 		c.settle, err = fromAPIRelease(op.GetRelease())
@@ -73,10 +77,10 @@ func (c *operationCall) Take(op *purserv1.Operation) (err error) {
 
 // Step implements session.Call.
 func (c *operationCall) Step(out *purserv1.OperationResult) (engine.Progress, error) {
-	switch c.kind {
-	case session.CheckAndReserve:
+	switch {
+	case c.request != nil:
 		return c.reserve(out)
-	case session.Commit, session.Release:
+	case c.settle != nil:
 		return c.end(out)
 	}
 	if c.answer.GetResult() == nil {
@@ -124,11 +128,17 @@ func (c *operationCall) Settled(r quota.Receipt, err error) {
 
 // Read implements session.Call.
 func (c *operationCall) Read(ctx context.Context) error {
-	switch c.kind {
-	case session.CheckAndReserve:
+	switch {
+	case c.request != nil:
 		return c.service.Authority.PrefetchAccount(ctx, c.request.Account)
-	case session.Commit, session.Release:
+	case c.settle != nil:
 		return c.service.Authority.PrefetchToken(ctx, c.principal, c.settle.Token)
+	}
+	switch c.kind {
+	case session.Commit:
+		resp, err := c.service.Commit(ctx, c.op.GetCommit())
+		c.answer.Result = &purserv1.OperationResult_Commit{Commit: resp}
+		return err
 	case session.Extend:
 		resp, err := c.service.Extend(ctx, c.op.GetExtend())
 		c.answer.Result = &purserv1.OperationResult_Extend{Extend: resp}

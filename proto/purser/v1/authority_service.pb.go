@@ -218,8 +218,14 @@ type CommitRequest struct {
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// True to charge usage that was delivered although the reservation was released.
 	UsageDelivered bool `protobuf:"varint,5,opt,name=usage_delivered,json=usageDelivered,proto3" json:"usage_delivered,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// False to report what was used so far, and settle nothing: an interim commit. It charges
+	// nothing, and the answer says so; it is charged if the reservation then ends unsettled. Of
+	// several reports the most counts of each meter, in whatever order they come; a commit that
+	// settles counts as it says. Only the node that issued the reservation takes it, while it is
+	// held: elsewhere it fails with EXTEND_ELSEWHERE. True if left out.
+	Final         *bool `protobuf:"varint,6,opt,name=final,proto3,oneof" json:"final,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CommitRequest) Reset() {
@@ -287,7 +293,15 @@ func (x *CommitRequest) GetUsageDelivered() bool {
 	return false
 }
 
-// CommitResponse says what was charged. If replayed, what an earlier call charged.
+func (x *CommitRequest) GetFinal() bool {
+	if x != nil && x.Final != nil {
+		return *x.Final
+	}
+	return false
+}
+
+// CommitResponse says what was charged. If replayed, what an earlier call charged. Behind a
+// reservation that expired with usage reported in between, it is what was charged beyond that.
 type CommitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Price of the usage, in micros of a credit.
@@ -302,7 +316,7 @@ type CommitResponse struct {
 	Late bool `protobuf:"varint,5,opt,name=late,proto3" json:"late,omitempty"`
 	// True if the reservation had been committed before, with the same usage.
 	Replayed bool `protobuf:"varint,6,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// Where the reservation stands: COMMITTED.
+	// Where the reservation stands: COMMITTED, or HELD after an interim commit.
 	State         ReservationState `protobuf:"varint,7,opt,name=state,proto3,enum=purser.v1.ReservationState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1786,7 +1800,7 @@ const file_purser_v1_authority_service_proto_rawDesc = "" +
 	"\vreservation\x18\x02 \x01(\v2\x16.purser.v1.ReservationR\vreservation\x12)\n" +
 	"\x06denial\x18\x03 \x01(\v2\x11.purser.v1.DenialR\x06denial\x12.\n" +
 	"\bwarnings\x18\x04 \x03(\v2\x12.purser.v1.WarningR\bwarnings\x12\x1a\n" +
-	"\breplayed\x18\x05 \x01(\bR\breplayed\"\xe6\x04\n" +
+	"\breplayed\x18\x05 \x01(\bR\breplayed\"\xa1\x06\n" +
 	"\rCommitRequest\x12 \n" +
 	"\x05token\x18\x01 \x01(\fB\n" +
 	"\xbaH\az\x05\x10\x01\x18\x80\x10R\x05token\x12\x8d\x01\n" +
@@ -1795,10 +1809,13 @@ const file_purser_v1_authority_service_proto_rawDesc = "" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x12.purser.v1.OutcomeB\b\xbaH\x05\x82\x01\x02\x10\x01R\aoutcome\x12\xf9\x01\n" +
 	"\x06labels\x18\x04 \x03(\v2$.purser.v1.CommitRequest.LabelsEntryB\xba\x01\xbaH\xb6\x01\xba\x01~\n" +
 	"\x12labels.total_bytes\x122keys and values together must be at most 512 bytes\x1a4bytes(this.map(k, k + this[k]).join()).size() <= 512\x9a\x012\x10\x10\"\x1cr\x1a2\x18^[a-z][a-z0-9_.-]{0,62}$*\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\x06labels\x12'\n" +
-	"\x0fusage_delivered\x18\x05 \x01(\bR\x0eusageDelivered\x1a9\n" +
+	"\x0fusage_delivered\x18\x05 \x01(\bR\x0eusageDelivered\x12\x19\n" +
+	"\x05final\x18\x06 \x01(\bH\x00R\x05final\x88\x01\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x06\x10\aR\x05final\"\x93\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xa0\x01\xbaH\x9c\x01\x1a\x99\x01\n" +
+	"\x17interim.usage_delivered\x12Cusage_delivered is of a commit that settles: not with final = false\x1a9!(has(this.final) && !this.final && this.usage_delivered)B\b\n" +
+	"\x06_final\"\x93\x02\n" +
 	"\x0eCommitResponse\x12%\n" +
 	"\x0echarged_micros\x18\x01 \x01(\x03R\rchargedMicros\x12%\n" +
 	"\x0ecovered_micros\x18\x02 \x01(\x03R\rcoveredMicros\x12%\n" +
@@ -2072,6 +2089,7 @@ func file_purser_v1_authority_service_proto_init() {
 	file_purser_v1_error_reason_proto_init()
 	file_purser_v1_quantity_proto_init()
 	file_purser_v1_reservation_proto_init()
+	file_purser_v1_authority_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_purser_v1_authority_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*Operation_CheckAndReserve)(nil),
 		(*Operation_Commit)(nil),

@@ -42,7 +42,7 @@ type AuthorityServiceClient interface {
 	CheckAndReserve(ctx context.Context, in *CheckAndReserveRequest, opts ...grpc.CallOption) (*CheckAndReserveResponse, error)
 	// Commit settles a reservation with what was really used; the answer is durable. It does not
 	// refuse real usage: what the hold does not cover is charged beyond it. Safe to repeat, on any
-	// node: a reservation is charged once.
+	// node: a reservation is charged once. With final = false it reports what was used so far.
 	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error)
 	// Release settles a reservation without usage; the answer is durable. Safe to repeat, on any node.
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
@@ -159,7 +159,7 @@ type AuthorityServiceServer interface {
 	CheckAndReserve(context.Context, *CheckAndReserveRequest) (*CheckAndReserveResponse, error)
 	// Commit settles a reservation with what was really used; the answer is durable. It does not
 	// refuse real usage: what the hold does not cover is charged beyond it. Safe to repeat, on any
-	// node: a reservation is charged once.
+	// node: a reservation is charged once. With final = false it reports what was used so far.
 	Commit(context.Context, *CommitRequest) (*CommitResponse, error)
 	// Release settles a reservation without usage; the answer is durable. Safe to repeat, on any node.
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)

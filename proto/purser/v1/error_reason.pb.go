@@ -184,9 +184,9 @@ const (
 	//	{"reason": "TOKEN_TOO_OLD", "domain": "purser",
 	//	 "metadata": {"not_applied": "true"}}
 	ErrorReason_ERROR_REASON_TOKEN_TOO_OLD ErrorReason = 21
-	// Only the node that issued the reservation can extend it, and this is another one. owner_state is
-	// LIVE or DEAD; the address is left out if it is not known. Extend there if it lives; else reserve
-	// anew for the rest, and commit this reservation with what was used.
+	// Only the node that issued the reservation can extend it or take an interim commit, and this is
+	// another one. owner_state is LIVE or DEAD; the address is left out if it is not known. Go there if
+	// it lives; else reserve anew for the rest, and commit this reservation with what was used.
 	//
 	// Sample, with code FAILED_PRECONDITION:
 	//
