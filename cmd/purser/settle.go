@@ -92,6 +92,7 @@ type commitCmd struct {
 	Usage          []string          `placeholder:"METER=QUANTITY" help:"What was used since the reservation was made; a meter not named was not used. Repeat it, or separate by commas."`
 	Outcome        string            `enum:"success,refused,error,user-cancelled" default:"success" help:"What became of the work: ${enum}."`
 	Label          map[string]string `placeholder:"KEY=VALUE" help:"Labels learnt since, for attribution only."`
+	Interim        bool              `help:"Report what was used so far, and settle nothing: it is charged if the reservation expires. At the node that issued it."`
 	UsageDelivered bool              `help:"Charge usage that was delivered although the reservation was released."`
 	Connection     connection        `embed:"" group:"Server"`
 }
@@ -103,6 +104,7 @@ func (commitCmd) Help() string {
 Examples:
   purser commit "$token" --usage input_tokens=1200 --usage output_tokens=311
   purser commit --token-file r.token --usage input_tokens=1200,output_tokens=311
+  purser commit "$token" --usage output_tokens=120 --interim
   purser reserve globex chat.gpt-small --estimate input_tokens=10 -o name | purser commit - --usage input_tokens=10`
 }
 
@@ -117,6 +119,9 @@ func (c *commitCmd) Run(e *env) error {
 		return err
 	}
 	request := &purserv1.CommitRequest{Token: token, Usage: used, Outcome: outcome(c.Outcome), Labels: c.Label, UsageDelivered: c.UsageDelivered}
+	if c.Interim {
+		request.Final = new(bool)
+	}
 	return c.Connection.with(e, "", func(conn grpc.ClientConnInterface) error {
 		r, err := purserv1.NewAuthorityServiceClient(conn).Commit(e.ctx, request)
 		if err != nil {
@@ -127,6 +132,10 @@ func (c *commitCmd) Run(e *env) error {
 }
 
 func printReceipt(w io.Writer, e *env, r *purserv1.CommitResponse) {
+	if r.GetState() == purserv1.ReservationState_RESERVATION_STATE_HELD {
+		printLine(w, "%s", e.out.paint.Green("noted")+": nothing is charged yet; this will be if nobody settles the reservation")
+		return
+	}
 	text := e.out.paint.Green("committed") + ": " + amount.FormatCredits(r.GetChargedMicros()) + " credits charged"
 	for _, part := range []struct {
 		micros int64

@@ -51,6 +51,20 @@ func TestReserveAndSettle(t *testing.T) {
 	o.must("commit", answer.Reservation.Token, "--usage", "input_tokens=1")
 }
 
+// TestInterimCommit: what was used so far, which settles nothing.
+func TestInterimCommit(t *testing.T) {
+	o := openOffice(t)
+	token := o.token("globex", "chat.gpt-large", "--estimate", "output_tokens=800:50")
+	report := []string{"commit", token, "--usage", "output_tokens=300", "--interim"}
+	golden(t, "commit-interim", o.must(report...))
+	if out := o.must(append(report, "-o", "json")...); !strings.Contains(out, `"RESERVATION_STATE_HELD"`) {
+		t.Errorf("as JSON:\n%s", out)
+	}
+	o.fails(exitFailure, []string{"usage_delivered"}, append(report, "--usage-delivered")...)
+	o.must("commit", token, "--usage", "output_tokens=400")
+	o.fails(exitFailure, []string{"RESERVATION_COMMITTED"}, report...)
+}
+
 // TestExtend: more of a live reservation by totals, by each way a token is passed on.
 func TestExtend(t *testing.T) {
 	o := openOffice(t)
