@@ -35,7 +35,8 @@ func newAccount(p *quota.Profile, z *zones) (*account, error) {
 		if err != nil {
 			return nil, quota.Wrap(quota.ReasonInternal, "the account's time zone is not known on this node", err)
 		}
-		a.zones[i], p.Chain[i].TimeZone = zone, zone.String() // one string for all accounts
+		// One string serves all that say the same: there are many accounts.
+		a.zones[i], p.Chain[i].TimeZone, p.Chain[i].Payer = zone, zone.String(), p.Payer().ID
 	}
 	return a, nil
 }
@@ -129,7 +130,7 @@ func (c *accounts) load(ctx context.Context, id string) (*account, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.keep(id, a) {
+		if c.keep(a.Account().ID, a) {
 			return a, nil
 		}
 	}

@@ -36,7 +36,7 @@ func (a *Authority) Check(ctx context.Context, p *authz.Principal, r *quota.Requ
 		d.Denial = quota.Denial{Reason: quota.DeniedAccountSuspended, Subject: s.ID, Detail: s.SuspendReason}
 		return nil
 	}
-	c.req.Payer, c.req.Epochs = acc.Payer().ID, acc.epochs
+	c.req.Account, c.req.Payer, c.req.Epochs = acc.Account().ID, acc.Payer().ID, acc.epochs // the account's strings, not the request's
 	if resolved, err := a.resolve(now, acc, r, c, d); err != nil || !resolved {
 		return err
 	}

@@ -177,7 +177,7 @@ func (a *Authority) issuing() (*engine, int64, error) {
 // decide runs one round: resolve, decide under the shard lock, draw if short. again asks for
 // another round.
 func (a *Authority) decide(ctx context.Context, e *engine, now int64, acc *account, r *quota.Request, c *call, d *quota.Decision) (again bool, err error) {
-	c.req.Payer, c.req.Epochs = acc.Payer().ID, acc.epochs
+	c.req.Account, c.req.Payer, c.req.Epochs = acc.Account().ID, acc.Payer().ID, acc.epochs // the account's strings, not the request's
 	sh := e.shardOf(a.seed, c.req.Payer)
 	if c.req.HasKey && sh.replay(&c.req, d) {
 		return false, nil // a replay comes before everything the policy says (design §4.8)

@@ -87,7 +87,7 @@ func (c *call) candidate(now int64, cat *quota.Catalogue, plan *authz.Plan, acc 
 		return nil
 	}
 	k := nextCandidate(&c.req)
-	k.Feature, k.PriceVersion = name, version
+	k.Feature, k.PriceVersion = feature.ID, version
 	missing, err := k.price(cat, estimates)
 	if err != nil || missing != "" {
 		c.req.Candidates = c.req.Candidates[:len(c.req.Candidates)-1]
