@@ -219,7 +219,7 @@ func (c *Calls) Each(ctx context.Context) error {
 }
 
 // releasing is how many releases are in flight: many, for it is not measured.
-const releasing = 1024
+const releasing = 256
 
 // Release gives back everything that is held, and reports how much that was.
 func (c *Calls) Release(ctx context.Context) error {
