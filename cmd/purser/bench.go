@@ -164,7 +164,7 @@ type benchMemoryCmd struct {
 
 // Help is shown by --help.
 func (benchMemoryCmd) Help() string {
-	return `A server of its own is filled: with accounts, each of which has drawn once, then with reservations that nobody settles. Told is what they add to the process as it runs, with the garbage collector as it is set for purser serve or by GOGC and GOMEMLIMIT, and what a collection leaves.
+	return `A server of its own is filled: with accounts, each of which has drawn once, then with reservations that nobody settles. Told is what a collection leaves, and what they add to the process as it runs: when garbage has made the heap as large as the collector lets it grow, as it is set for purser serve or by GOGC and GOMEMLIMIT.
 
 Examples:
   purser bench memory

@@ -73,17 +73,18 @@ func RunMemory(ctx context.Context, o MemoryOptions) (_ *report.Memory, err erro
 	return m, nil
 }
 
-// weigh says how much memory the host has: as it runs, and after a collection.
+// weigh says how much memory the host has: after a collection, and when the heap has grown
+// again as it does under load.
 func (b *bench) weigh(ctx context.Context) (report.Memories, *host.Used, error) {
 	b.say("weighing")
 	if _, err := b.child.Do(ctx, host.Order{Do: host.Settle}); err != nil {
 		return report.Memories{}, nil, err
 	}
-	running, err := b.child.Do(ctx, host.Order{Do: host.Usage})
+	collected, err := b.child.Do(ctx, host.Order{Do: host.Collect})
 	if err != nil {
 		return report.Memories{}, nil, err
 	}
-	collected, err := b.child.Do(ctx, host.Order{Do: host.Collect})
+	running, err := b.child.Do(ctx, host.Order{Do: host.Churn})
 	if err != nil {
 		return report.Memories{}, nil, err
 	}

@@ -97,6 +97,9 @@ func (h *Host) Do(ctx context.Context, o Order) (r Report, err error) {
 		runtime.GC()
 		debug.FreeOSMemory()
 		r.Usage = h.used()
+	case Churn:
+		churn()
+		r.Usage = h.used()
 	case Settle:
 		err = h.Node.Quiesce(ctx)
 	case Accounts:

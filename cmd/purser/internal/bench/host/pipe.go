@@ -43,6 +43,7 @@ type Order struct {
 const (
 	Usage    = "usage"    // tell what the process has used
 	Collect  = "collect"  // the same after a garbage collection
+	Churn    = "churn"    // the same when the collector has let the heap grow again, as it does under load
 	Settle   = "settle"   // wait until everything is durable and projected
 	Accounts = "accounts" // make accounts, for Purser and naive
 	Echo     = "echo"     // set the echo's answer

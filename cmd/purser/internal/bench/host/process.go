@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"syscall"
@@ -54,4 +55,17 @@ func (h *Host) profile(path string) error {
 	}
 	h.profiling = f
 	return nil
+}
+
+// churn leaves garbage of the sizes that requests leave until the collector has run twice, so
+// that the heap has been as large as it lets it grow.
+func churn() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	for end := m.NumGC + 2; m.NumGC < end; runtime.ReadMemStats(&m) {
+		for i := range 1 << 16 {
+			runtime.KeepAlive(make([]byte, 16+i%512))
+			runtime.KeepAlive(make([]*byte, 1+i%32))
+		}
+	}
 }
