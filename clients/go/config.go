@@ -44,6 +44,10 @@ type Config struct {
 	// KeepFor bounds how long an open handle is kept from expiring since it was made or usage
 	// was last reported on it (default 15 min); negative = handles are not extended at all.
 	KeepFor time.Duration
+	// Interim tells the authority with every heartbeat what was reported so far: see
+	// [Handle.Interim]. Should this process die, that is charged; without it nothing is. Turn it on
+	// when every node takes interim commits: an older one would take them for last ones.
+	Interim bool
 	// SpoolSize bounds the settlements kept for sending again (default 10 000).
 	SpoolSize int
 	// OnSettled is told what became of each settlement that was kept. It is called from one

@@ -71,18 +71,24 @@ func (e *Error) gone() bool {
 	return (e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded) && (e.Reason == "" || e.Reason == reasonShuttingDown)
 }
 
-// ask extends at the node that issued, which an answer may name.
+// ask extends at the node that issued.
 func (k *keeper) ask(ctx context.Context, h *Handle, want []*purserv1.Estimate) (*purserv1.ExtendResponse, *Error) {
 	request := &purserv1.ExtendRequest{Token: h.Reservation().GetToken(), Estimates: want}
 	if h.request.TTL != 0 {
 		request.Ttl = durationpb.New(h.request.TTL)
 	}
 	var response *purserv1.ExtendResponse
+	err := k.atIssuer(ctx, h, "extend", func(ctx context.Context, api purserv1.AuthorityServiceClient) (err error) {
+		response, err = api.Extend(ctx, request)
+		return err
+	})
+	return response, err
+}
+
+// atIssuer calls the node that issued, which an answer may name.
+func (k *keeper) atIssuer(ctx context.Context, h *Handle, op string, do func(context.Context, purserv1.AuthorityServiceClient) error) *Error {
 	at := func(i int) *Error {
-		_, err := k.client.callUpTo(ctx, triesPerNode, "extend", []int{i}, func(ctx context.Context, api purserv1.AuthorityServiceClient) (err error) {
-			response, err = api.Extend(ctx, request)
-			return err
-		})
+		_, err := k.client.callUpTo(ctx, triesPerNode, op, []int{i}, do)
 		return err
 	}
 	err := at(h.nodes()[0])
@@ -92,11 +98,11 @@ func (k *keeper) ask(ctx context.Context, h *Handle, want []*purserv1.Estimate) 
 				h.mu.Lock()
 				h.order = from(h.order, i)
 				h.mu.Unlock()
-				return response, at(i)
+				return at(i)
 			}
 		}
 	}
-	return response, err
+	return err
 }
 
 func (h *Handle) nodes() []int {
@@ -209,6 +215,7 @@ func (k *keeper) split(ctx context.Context, h *Handle, order []int) round {
 		"next", response.GetReservation().GetReservationId(), "address", c.cfg.Addresses[i])
 	h.mu.Lock()
 	h.earlier.add(totals, receipt, settling)
+	h.noted = 0 // of the next reservation nothing is
 	h.order = from(order, i)
 	h.mu.Unlock()
 	h.extended(response.GetReservation())

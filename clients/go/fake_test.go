@@ -32,6 +32,7 @@ type fake struct {
 	extend   func(r *purserv1.ExtendRequest) *purserv1.ExtendResponse
 	sessions bool                                                                    // clients use sessions
 	stream   func(n *fakeNode, stream purserv1.AuthorityService_SessionServer) error // serves one; nil = well
+	old      bool                                                                    // it knows no interim commits
 	numbered bool                                                                    // tokens have the number of the reserve in them
 	more     chan struct{}                                                           // closed and replaced with every call; nil until somebody waits
 }
@@ -147,8 +148,16 @@ func (n *fakeNode) CheckAndReserve(ctx context.Context, r *purserv1.CheckAndRese
 }
 
 func (n *fakeNode) Commit(ctx context.Context, r *purserv1.CommitRequest) (*purserv1.CommitResponse, error) {
-	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "commit", Token: string(r.GetToken()), Usage: len(r.GetUsage()), Said: usage(r.GetUsage())}); err != nil {
+	c := fakeCall{Node: n.node, Op: "commit", Token: string(r.GetToken()), Usage: len(r.GetUsage()), Said: usage(r.GetUsage())}
+	interim := r.Final != nil && !r.GetFinal() && !n.fake.old
+	if interim {
+		c.Op = "interim"
+	}
+	if err := n.fake.arrived(ctx, c); err != nil {
 		return nil, err
+	}
+	if interim {
+		return &purserv1.CommitResponse{State: purserv1.ReservationState_RESERVATION_STATE_HELD}, nil
 	}
 	return &purserv1.CommitResponse{ChargedMicros: 42, CoveredMicros: 40, OverageMicros: 2, UncoveredMicros: 2,
 		State: purserv1.ReservationState_RESERVATION_STATE_COMMITTED}, nil

@@ -31,6 +31,7 @@ type Handle struct {
 	order   []int // nodes, the one to settle at first
 	settled bool  // a settlement was tried: Close has nothing more to do
 	earlier earlier
+	noted   int64 // usage of all meters that the authority was told of in between
 	keep    keeping
 }
 

@@ -25,6 +25,7 @@ type keeper struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	unserved atomic.Bool // the authority knows no Extend
+	unnoted  atomic.Bool // nor interim commits
 
 	mu      sync.Mutex
 	queue   []*Handle // at most one for each open handle and one for its beat
@@ -96,7 +97,11 @@ func (k *keeper) work() {
 		k.queue = k.queue[1:]
 		k.mu.Unlock()
 		if ctx, ok := h.begin(k.ctx); ok {
-			h.end(k, k.extend(ctx, h))
+			next := k.extend(ctx, h)
+			if next.wait > 0 { // a node that does not answer must not hold up the extension
+				k.noteUsage(ctx, h)
+			}
+			h.end(k, next)
 		}
 	}
 }
@@ -170,10 +175,7 @@ func (h *Handle) needsMore() bool {
 func (h *Handle) forgotten(keepFor time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var sum int64
-	for _, m := range h.meters.all() {
-		sum += m.used.Load()
-	}
+	sum := h.meters.sum()
 	if sum != h.keep.seen {
 		h.keep.seen, h.keep.idle = sum, 0
 	}

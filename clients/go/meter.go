@@ -120,6 +120,14 @@ func (ms *meters) get(name string) *meter {
 	}
 }
 
+// sum adds up the usage of all meters: it changes whenever any is reported.
+func (ms *meters) sum() (sum int64) {
+	for _, m := range ms.all() {
+		sum += m.used.Load()
+	}
+	return sum
+}
+
 // reported are the totals of all meters that anything was reported of.
 func (ms *meters) reported() []Quantity {
 	var out []Quantity

@@ -72,3 +72,27 @@ func TestStreamsOverARestart(t *testing.T) {
 		})
 	}
 }
+
+// TestUsageOutlivesTheClient: a client that goes away without a word, as if it had crashed, has
+// told what was used, and that is charged when its reservation expires.
+func TestUsageOutlivesTheClient(t *testing.T) {
+	t.Parallel() // it waits for a grace
+	n := startNode(t)
+	c := dialNode(t, n, func(cfg *purser.Config) { cfg.Interim = true })
+	h, err := c.Gate(t.Context(), purser.Request{Account: testnode.Rich, Features: []string{testnode.Feature}, TTL: time.Second,
+		Estimates: []purser.Estimate{purser.Want("output_tokens", 100, 1)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Add("output_tokens", 70)
+	if err := h.Interim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(t.Context()); err != nil { // handles that are open expire
+		t.Fatal(err)
+	}
+	await(t, "what it had used is charged", func() bool {
+		got, err := n.Spent(t.Context(), testnode.Rich)
+		return err == nil && got == 210_000
+	})
+}
