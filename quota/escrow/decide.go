@@ -49,6 +49,26 @@ func (k *Candidate) amount(c *Claim, q []int64) (int64, bool) {
 	return pricing.Total(k.Rates, q)
 }
 
+// asked is what quantities ask of a candidate's claims: those on credits all ask the same.
+type asked struct {
+	q       []int64
+	credits int64
+	counted bool // credits can be said
+}
+
+func (k *Candidate) asked(q []int64) asked {
+	credits, ok := pricing.Total(k.Rates, q)
+	return asked{q, credits, ok}
+}
+
+// of is what they ask of claim c.
+func (a *asked) of(c *Claim) (int64, bool) {
+	if c.Meter >= 0 {
+		return a.q[c.Meter], true
+	}
+	return a.credits, a.counted
+}
+
 // Request is a reservation to be decided: everything the engine needs of accounts, plans and
 // prices is in it.
 type Request struct {
@@ -193,8 +213,9 @@ func (s *Shard) try(now int64, r *Request, index int, quote bool, out *Result) S
 func (s *Shard) measure(now int64, k *Candidate, quote bool, out *Result) {
 	out.fits = out.fits[:0]
 	parts := max(quota.MaxParts/len(k.Claims), 1)
+	p := out.payer.wallet
 	for i := range k.Claims {
-		p := s.poolOf(out.payer, &k.Claims[i])
+		p = s.poolOf(p, &k.Claims[i])
 		usable := p.usable(now, parts)
 		f := fit{pool: p, usable: usable}
 		if quote {
@@ -210,9 +231,10 @@ func (s *Shard) measure(now int64, k *Candidate, quote bool, out *Result) {
 // lacks notes which pools have less than is wanted and may have more to give.
 func (s *Shard) lacks(now int64, k *Candidate, out *Result) bool {
 	out.lacking = out.lacking[:0]
+	wanted := k.asked(out.want)
 	for i := range out.fits {
 		f := &out.fits[i]
-		need, ok := k.amount(&k.Claims[i], out.want)
+		need, ok := wanted.of(&k.Claims[i])
 		if !ok {
 			need = quota.Never
 		}
@@ -252,9 +274,10 @@ func (s *Shard) shrink(k *Candidate, out *Result) int {
 	out.try = append(out.try[:0], out.want...)
 	out.Partial = !slices.Equal(out.want, k.Want)
 	q := out.Quantity
+	wanted := k.asked(q)
 	for i := range out.fits {
 		c, f := &k.Claims[i], &out.fits[i]
-		need, ok := k.amount(c, q)
+		need, ok := wanted.of(c)
 		if ok && need <= f.usable {
 			continue
 		}
@@ -264,16 +287,18 @@ func (s *Shard) shrink(k *Candidate, out *Result) int {
 				return i
 			}
 			q[c.Meter] = f.usable
+			wanted = k.asked(q)
 			continue
 		}
 		if !pricing.Fit(k.Rates, q, k.Min, k.Flexible, f.usable, out.try) {
 			return i
 		}
 		copy(q, out.try)
+		wanted = k.asked(q)
 	}
 	for i := range out.fits {
 		f := &out.fits[i]
-		need, _ := k.amount(&k.Claims[i], q)
+		need, _ := wanted.of(&k.Claims[i])
 		f.need = max(need-f.held, 0)
 	}
 	return -1
@@ -350,12 +375,13 @@ func (s *Shard) warn(k *Candidate, out *Result) {
 // node has looked at them, and whether the grant is the last one (R42).
 func (s *Shard) remark(now int64, k *Candidate, out *Result) {
 	out.Exhausted, out.Held = false, 0
+	wanted := k.asked(out.want)
 	for i := range out.fits {
 		c, f := &k.Claims[i], &out.fits[i]
 		if c.Kind == quota.PotWallet {
 			out.Held = f.held + f.need
 		}
-		want, ok := k.amount(c, out.want)
+		want, ok := wanted.of(c)
 		limiting := !ok || want > f.usable
 		if limiting && f.pool.left() == 0 && f.pool.out() == 0 && f.pool.usable(now, -1) == f.usable-f.held { // else parts were short (R24)
 			out.Exhausted = true

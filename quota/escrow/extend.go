@@ -149,9 +149,10 @@ func (s *Shard) measureMore(now int64, h *hold, r *Request, out *Result) {
 	k := &r.Candidates[0]
 	out.fits = out.fits[:0]
 	growing := 0
+	p := out.payer.wallet
 	for i := range k.Claims {
 		c := &k.Claims[i]
-		p := s.poolOf(out.payer, c)
+		p = s.poolOf(p, c)
 		p.lastUse = now
 		f := fit{pool: p, undrawn: p.left(), holding: h.of(c, p, c.unit(k.Meters))}
 		want, ok := k.amount(c, k.Want)

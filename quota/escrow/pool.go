@@ -49,6 +49,7 @@ type seen struct {
 // pool is one pot kind of one payer: its allotments here, and how fast they are used.
 type pool struct {
 	payer      *payer
+	next       *pool            // of the claim that came behind its own the last time
 	window     *quota.WindowPot // with the cap in force at the last request; nil of a wallet
 	allotments []*allotment     // in the order drawn
 	own        int64            // sum of amount over allotments: our part of the pot's escrowed
@@ -84,6 +85,12 @@ func (p *pool) account() string {
 
 // key is what a window's pool is found by.
 func (p *pool) key() poolKey { return keyOf(p.window) }
+
+// isOf reports whether the pool is of window w.
+func (p *pool) isOf(w *quota.WindowPot) bool {
+	v := p.window
+	return v != nil && v.Start == w.Start && v.Kind == w.Kind && v.Limit == w.Limit && v.Selector == w.Selector && v.Account == w.Account
+}
 
 // sameLimit reports whether two pools of one payer are of one limit, or its wallet.
 func (p *pool) sameLimit(q *pool) bool {

@@ -1,6 +1,8 @@
 package escrow
 
 import (
+	"slices"
+
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/token"
 )
@@ -254,10 +256,10 @@ func (s *Shard) dropEmpty(now int64) {
 }
 
 func (p *payer) remove(pl *pool) {
-	for i, q := range p.pools {
-		if q == pl {
-			p.pools = append(p.pools[:i], p.pools[i+1:]...)
-			return
+	p.pools = slices.DeleteFunc(p.pools, func(q *pool) bool { return q == pl })
+	for _, q := range p.pools {
+		if q.next == pl {
+			q.next = nil
 		}
 	}
 }

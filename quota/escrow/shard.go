@@ -210,19 +210,26 @@ func (s *Shard) addPool(p *payer, w *quota.WindowPot) *pool {
 	return pl
 }
 
-// poolOf finds or makes the pool of a claim.
-func (s *Shard) poolOf(p *payer, c *Claim) *pool {
+// poolOf finds or makes the pool of a claim, of the payer whose pool before is: that of the
+// claim before it, or the wallet. Requests of one payer mostly claim the same pools in the
+// same order, so the one that came next the last time is looked at first.
+func (s *Shard) poolOf(before *pool, c *Claim) *pool {
 	if c.Kind == quota.PotWallet {
-		return p.wallet
+		return before.payer.wallet
+	}
+	if next := before.next; next != nil && next.isOf(&c.Window) {
+		next.window.Cap = c.Window.Cap
+		return next
 	}
 	key := keyOf(&c.Window)
 	pl, ok := s.pools[key]
 	if !ok {
 		w := c.Window
-		pl = s.addPool(p, &w)
+		pl = s.addPool(before.payer, &w)
 		s.pools[key] = pl
 	}
 	pl.window.Cap = c.Window.Cap
+	before.next = pl
 	return pl
 }
 

@@ -147,7 +147,7 @@ func (w *small) rollOver() {
 			if pl.window == nil || pl.window.End > w.db.Now {
 				continue
 			}
-			to := n.shard.poolOf(p, &r.Candidates[0].Claims[0])
+			to := n.shard.poolOf(p.wallet, &r.Candidates[0].Claims[0])
 			for _, a := range pl.allotments {
 				a.pool, a.notAfter = to, to.window.End
 			}

@@ -64,6 +64,7 @@ func (s *Shard) clone() *Shard {
 	}
 	for _, p := range s.order {
 		pool := *p
+		pool.next = nil // found again
 		pool.payer, pool.allotments = c.payers[p.payer.id], make([]*allotment, len(p.allotments))
 		for i, a := range p.allotments {
 			allotment := *a
