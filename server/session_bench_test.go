@@ -47,6 +47,53 @@ func BenchmarkSession(b *testing.B) {
 	}
 }
 
+// BenchmarkReserve compares single calls in the same way: the echo has the server's
+// interceptors, and its settings.
+func BenchmarkReserve(b *testing.B) {
+	w := &world{t: b}
+	w.benchServer(b)
+	answer, err := purserv1.NewAuthorityServiceClient(w.conn).CheckAndReserve(w.admin, benchReserve())
+	if err != nil {
+		b.Fatal(err)
+	}
+	echo := grpc.NewServer(w.server.Options().All()...)
+	purserv1.RegisterAuthorityServiceServer(echo, noopReserve{answer: answer})
+	idle := listenAndDial(b, echo)
+	for round := range 3 {
+		b.Run(fmt.Sprintf("echo/%d", round), func(b *testing.B) { call(b, w.admin, idle) })
+		b.Run(fmt.Sprintf("reserve/%d", round), func(b *testing.B) { call(b, w.admin, w.conn) })
+	}
+}
+
+func benchReserve() *purserv1.CheckAndReserveRequest {
+	return benchRequest(1).GetOperations()[0].GetCheckAndReserve()
+}
+
+// noopReserve answers every call with the same answer.
+type noopReserve struct {
+	purserv1.UnimplementedAuthorityServiceServer
+	answer *purserv1.CheckAndReserveResponse
+}
+
+func (n noopReserve) CheckAndReserve(context.Context, *purserv1.CheckAndReserveRequest) (*purserv1.CheckAndReserveResponse, error) {
+	return n.answer, nil
+}
+
+// call makes b.N calls, some at a time.
+func call(b *testing.B, ctx context.Context, conn *grpc.ClientConn) {
+	b.ReportAllocs()
+	b.SetParallelism(16)
+	b.RunParallel(func(p *testing.PB) {
+		api, request := purserv1.NewAuthorityServiceClient(conn), benchReserve()
+		for p.Next() {
+			if a, err := api.CheckAndReserve(ctx, request); err != nil || a.GetReservation() == nil {
+				b.Error(a, err)
+				return
+			}
+		}
+	})
+}
+
 // noopSession answers every message with the same answers.
 type noopSession struct {
 	purserv1.UnimplementedAuthorityServiceServer

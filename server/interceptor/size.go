@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/purser-io/purser/quota"
+	"github.com/purser-io/purser/server/wire"
 )
 
 // Size refuses messages above bound(method) bytes. gRPC itself knows one bound for all
@@ -19,7 +20,8 @@ func Size(bound func(method string) int) grpc.UnaryServerInterceptor {
 		if !ok {
 			return handler(ctx, req)
 		}
-		if size, most := proto.Size(m), bound(info.FullMethod); size > most {
+		most := bound(info.FullMethod)
+		if size := wire.Size(m, most); size > most {
 			return nil, &quota.Error{Reason: quota.ReasonRequestInvalid, NotApplied: true,
 				Message: fmt.Sprintf("the message has %d bytes; %s takes at most %d", size, info.FullMethod, most),
 				Meta:    map[string]string{"size_bytes": strconv.Itoa(size), "max_bytes": strconv.Itoa(most)}}

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/quota/token"
 	"github.com/purser-io/purser/server/grpcerr"
+	"github.com/purser-io/purser/server/wire"
 )
 
 // operation is one operation that is under way. The loop owns it, but for the moments that
@@ -83,7 +82,7 @@ func (s *stream) register(ops []*purserv1.Operation) error {
 			return violation(fmt.Sprintf("operations[%d].id", i), "%d is the id of another operation that is not answered", op.GetId())
 		}
 		s.unanswered[op.GetId()] = nil
-		size := s.server.bytesOf(op)
+		size := wire.Size(op, min(s.server.OperationBytes, MaxMessageBytes/MaxOperations))
 		s.sizes = append(s.sizes, size)
 		total += size
 	}
@@ -91,43 +90,6 @@ func (s *stream) register(ops []*purserv1.Operation) error {
 		return violation("operations", "they have %d bytes, at most %d are allowed", total, MaxMessageBytes)
 	}
 	return nil
-}
-
-// bytesOf is the size of an operation, or a bound of it that costs less to find, if that is far
-// from every limit.
-func (s *Server) bytesOf(op *purserv1.Operation) int {
-	const field = 16 // tags, lengths, numbers
-	r := op.GetCheckAndReserve()
-	if r == nil || stuffed(op, op.GetTimeout(), r, r.GetTtl()) {
-		return proto.Size(op)
-	}
-	bound := 8*field + len(r.GetAccount()) + len(r.GetIdempotencyKey())
-	for _, c := range r.GetCandidates() {
-		bound += field + len(c)
-	}
-	for _, e := range r.GetEstimates() {
-		if stuffed(e) {
-			return proto.Size(op)
-		}
-		bound += 3*field + len(e.GetMeter())
-	}
-	for k, v := range r.GetLabels() {
-		bound += 3*field + len(k) + len(v)
-	}
-	if bound > min(s.OperationBytes, MaxMessageBytes/MaxOperations) {
-		return proto.Size(op)
-	}
-	return bound
-}
-
-// stuffed reports whether a message has fields that are not known here.
-func stuffed(messages ...proto.Message) bool {
-	for _, m := range messages {
-		if len(m.ProtoReflect().GetUnknown()) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 func violation(field, format string, args ...any) error {
