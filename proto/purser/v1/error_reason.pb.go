@@ -170,7 +170,8 @@ const (
 	//	{"reason": "RESERVATION_RELEASED", "domain": "purser",
 	//	 "metadata": {"not_applied": "true"}}
 	ErrorReason_ERROR_REASON_RESERVATION_RELEASED ErrorReason = 19
-	// The reservation cannot be extended because it has expired. It can still be committed.
+	// The reservation has expired: it cannot be extended, and takes no interim commit. It can still be
+	// committed.
 	//
 	// Sample, with code FAILED_PRECONDITION:
 	//

@@ -23,7 +23,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// UsageEvent is the charge of one reservation: its commit, or a late one behind its end.
+// UsageEvent is the charge of one reservation: its commit, what interim commits reported of one that
+// expired, or a late one behind its end, of what was not charged before.
 type UsageEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Reservation charged.
