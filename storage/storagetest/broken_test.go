@@ -77,7 +77,7 @@ func brokenStores() []broken {
 		{"keeps the first interim usage", rewriting("interims.number < excluded.number", "interims.number > excluded.number"),
 			[]string{"Interim/HighestNumberCounts"}},
 		{"notes usage behind a fence", rewriting("SELECT state FROM lanes WHERE lane_id", "SELECT 1 FROM lanes WHERE lane_id"),
-			[]string{"Interim/Fenced"}},
+			[]string{"Interim/Fenced", "Concurrency/InterimAgainstClosing"}},
 		{"notes usage behind the end", rewriting("WHERE lane_id = $1 AND tag = 2 AND k1 IN", "WHERE lane_id = $1 AND tag = 2 AND k1 < 0 AND k1 IN"),
 			[]string{"Interim/EndedTakesNone"}},
 		{"charges interim usage beside what was settled", rewriting("j.tag = 2 AND j.k1 = i.sequence)", "j.tag = 9 AND j.k1 = i.sequence)"),

@@ -14,6 +14,7 @@ func concurrencyTests() []Test {
 		{"DrawsStayWithinTheCap", concurrentDraws},
 		{"OneSettlementEach", concurrentSettlements},
 		{"CloseAgainstSettle", concurrentClose},
+		{"InterimAgainstClosing", concurrentInterims},
 		{"ProjectedOnce", concurrentProjection},
 		{"RequestOnce", concurrentRequests},
 		{"EverythingComesHome", concurrentAll},

@@ -1,6 +1,9 @@
 package storagetest
 
 import (
+	"errors"
+	"sync"
+
 	"github.com/purser-io/purser/quota"
 )
 
@@ -212,4 +215,86 @@ func interimExpired(e *Env) {
 	e.same("batches", batches, []quota.Batch{{Lane: n.Lane, No: 1, Records: []quota.Record{r}}})
 	e.finish(n)
 	e.figures("acme", "one", 950, 0, 50, 0, 0, 0)
+}
+
+// concurrentInterims is R3 and R23: reports of interim usage race the fence and the closing of their
+// lane, and commits elsewhere. What was acknowledged is charged, by the closing or by a commit that
+// knew the rest; nothing is charged twice.
+func concurrentInterims(e *Env) {
+	e.account("acme", "")
+	e.grant("acme", "one", 100000)
+	owner, other := e.node(), e.node()
+	var records []quota.Record
+	for range 40 {
+		records = append(records, charging(owner.commit("acme"), 60))
+	}
+	owner.die()
+	noted := make([]int64, len(records)) // the most that was acknowledged of each
+	final := make(map[uint64]int64)      // and what a client said at last
+	reported := make(chan struct{})      // half of them were
+	e.together(func(worker int) error {
+		switch worker {
+		case 0:
+			<-reported
+			if err := stubborn(func() error { return e.Store.Fence(e.ctx, owner.Lane) }); err != nil {
+				return err
+			}
+			for done := false; !done; {
+				var err error
+				if done, err = insist(func() (bool, error) { return e.Store.CloseLane(e.ctx, owner.Lane, e.Now(), 3) }); err != nil {
+					return err
+				}
+			}
+		case 1:
+			for i := 0; i < len(records); i += 4 {
+				entry, err := other.settleForeign(records[i])
+				if err != nil {
+					return err
+				}
+				final[entry.Sequence] = 60
+			}
+		case 2:
+			first := sync.OnceFunc(func() { close(reported) })
+			defer first()
+			for n := int64(1); n <= 4; n++ {
+				if n > 1 {
+					first()
+				}
+				for i := range records {
+					if n == 1 && i%2 == 0 {
+						continue
+					}
+					report := []quota.Interim{{Record: used(charging(records[i], 10*n)), Number: n}}
+					ended, err := insist(func() ([]quota.Entry, error) { return e.Store.Interim(e.ctx, owner.Lane, report) })
+					if errors.Is(err, quota.ReasonFenced) {
+						return nil
+					}
+					if err != nil {
+						return err
+					}
+					if len(ended) == 0 {
+						noted[i] = 10 * n
+					}
+				}
+			}
+		}
+		return nil
+	})
+	owner.closeLane(owner.Guest)
+	charged := make(map[uint64]int64)
+	for _, entry := range e.entries() {
+		charged[entry.Sequence] += entry.Charged
+	}
+	for i := range records {
+		sequence := records[i].Sequence
+		want, got := noted[i], charged[sequence]
+		if said, ok := final[sequence]; ok {
+			want = said
+		}
+		// A report whose answer was lost may count though it was not acknowledged.
+		if _, ok := final[sequence]; got != want && (ok || got < want || got > 40) {
+			e.Fatalf("reservation %d is charged %d, want %d", sequence, got, want)
+		}
+	}
+	e.finish(other)
 }
