@@ -447,3 +447,28 @@ func TestBackupBesideTheWriter(t *testing.T) {
 		t.Errorf("a backup of nothing left a file: %v", err)
 	}
 }
+
+// TestNothingIsSettledBehindTheWatermark is R16: once entries of reservations that ended before some
+// time may be gone, no token of theirs is settled again, for nobody could tell that it had been.
+func TestNothingIsSettledBehindTheWatermark(t *testing.T) {
+	s := open(t, options(filepath.Join(t.TempDir(), "store.db")))
+	register(t, s)
+	rs := records(1, 2)
+	rs[1].ExpiresAt = rs[0].ExpiresAt - 1
+	err := s.Write(t.Context(), func(tx relational.Tx) error {
+		_, err := tx.Exec(t.Context(), "UPDATE lanes SET gc_before = $1 WHERE lane_id = $2", rs[0].ExpiresAt, int64(testLane))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fates, _, err := s.Settle(t.Context(), testGuest, 1, rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []quota.Verdict{quota.VerdictApplied, quota.VerdictTooOld} {
+		if fates[i].Verdict != want {
+			t.Errorf("of record %d the verdict is %d, want %d", i, fates[i].Verdict, want)
+		}
+	}
+}
