@@ -306,8 +306,12 @@ const returnRows = 100
 // giveBack returns what an engine's shards do not need, or all that is free, one transaction
 // per lane; it reports how many allotments it touched. Only one call per engine at a time.
 func (a *Authority) giveBack(ctx context.Context, e *engine, all bool) (touched int) {
-	e.returning.Lock()
-	defer e.returning.Unlock()
+	select {
+	case e.returning <- struct{}{}:
+		defer func() { <-e.returning }()
+	case <-ctx.Done():
+		return 0
+	}
 	now := e.lease.Load().Now(a.instant())
 	for _, l := range e.lanes {
 		if l.closed() {

@@ -28,7 +28,7 @@ type engine struct {
 	lostAt int64              // mono; when a successor took over
 	nonce  int64              // of a renewal whose outcome is unknown; 0 = none (lease loop only)
 
-	returning sync.Mutex // one return batch at a time
+	returning chan struct{} // has room for the one return batch there is at a time
 }
 
 // shard is a lock around an escrow shard.
@@ -118,7 +118,7 @@ func (a *Authority) newEngine() (*engine, error) {
 	if _, err := io.ReadFull(a.deps.Random, id); err != nil {
 		return nil, fmt.Errorf("draw incarnation id: %w", err)
 	}
-	e := &engine{id: hex.EncodeToString(id), byLane: make(map[quota.LaneID]int)}
+	e := &engine{id: hex.EncodeToString(id), byLane: make(map[quota.LaneID]int), returning: make(chan struct{}, 1)}
 	e.lease.Store(escrow.NewLease(a.cfg.Lease, a.cfg.Skew))
 	now := a.instant().Wall
 	for i := range a.cfg.Lanes + 1 {

@@ -1,6 +1,7 @@
 package authority_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/window"
+	"github.com/purser-io/purser/storage/faultstore"
 )
 
 func TestReserveAndCommit(t *testing.T) {
@@ -319,4 +321,24 @@ func TestDrainLeavesNothingOut(t *testing.T) {
 	if b := must1(t)(n2.Balance(t.Context(), "acme")); b.Available != 96e6 || b.Elsewhere != 0 {
 		t.Fatalf("balance after a drain %+v; want 96 credits, none elsewhere", b)
 	}
+}
+
+// A drain whose returns do not get through says all the same that its lanes may be closed.
+func TestDrainWithoutReturns(t *testing.T) {
+	n, f := faulty(t)
+	n.commit(n.granted(chat("acme", 1000, 1000)).Token, 1000, 1000)
+	f.Inject(faultstore.Fault{Op: "Return", Many: -1, Kind: faultstore.FailBefore})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	must(t, 0, n.Drain(ctx))
+	if f.Calls("Drain") == 0 {
+		t.Fatal("the incarnation is not drained")
+	}
+	n.stop()
+
+	n2 := open(t, n.path, quick(), func(s quota.Store) quota.Store { return s })
+	eventually(t, func() bool {
+		b := must1(t)(n2.Balance(t.Context(), "acme"))
+		return b.Available == 996e6 && b.Elsewhere == 0
+	})
 }

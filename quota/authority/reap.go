@@ -105,13 +105,14 @@ func (a *Authority) Draining() (settleFor time.Duration, draining bool) {
 	return time.Duration(max(a.drainUntil.Load()-a.instant().Mono, 0)), true
 }
 
-// returnFor bounds how long a drain gives allotments back one by one: so that time is left to
-// say that the lanes may be closed, which brings back the rest.
-const returnFor = storeTimeout
-
+// giveAllBack gives allotments back one by one, for at most half of the time that is left: the
+// other half is to say that the lanes may be closed, which brings back the rest.
 func (a *Authority) giveAllBack(ctx context.Context, e *engine) {
-	ctx, cancel := context.WithTimeout(ctx, returnFor)
-	defer cancel()
+	if end, bounded := ctx.Deadline(); bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, end.Sub(a.deps.Clock.Now())/2)
+		defer cancel()
+	}
 	for a.giveBack(ctx, e, true) > 0 {
 	}
 }
