@@ -54,14 +54,14 @@ func DecodeRecords(b []byte) ([]Record, error) {
 
 // AppendEntry appends the body of an entry row; its key stands in the row's key.
 func AppendEntry(dst []byte, entry *Entry) []byte {
-	if len(entry.Usage) == 0 {
+	if entry.Used == nil {
 		e := encoder{b: append(dst, codecVersion)}
 		e.entry(entry)
 		return e.b
 	}
 	e := encoder{b: append(dst, codecVersionUsed), names: make(map[string]uint64)}
 	e.entry(entry)
-	e.usage(entry.Usage, entry.Lines)
+	e.usage(entry.Used.Usage, entry.Used.Lines)
 	return e.b
 }
 
@@ -73,7 +73,8 @@ func DecodeEntry(key EntryKey, b []byte) (Entry, error) {
 	switch version {
 	case codecVersion:
 	case codecVersionUsed:
-		if entry.Usage, entry.Lines = d.usage(); len(entry.Usage) == 0 {
+		entry.Used = &Used{}
+		if entry.Used.Usage, entry.Used.Lines = d.usage(); len(entry.Used.Usage) == 0 {
 			d.fail()
 		}
 	default:

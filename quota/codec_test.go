@@ -102,8 +102,8 @@ func TestEntriesComeBackAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key := anyKey().Draw(t, "key")
 		want := anyEntry(key).Draw(t, "entry")
-		if want.Usage = few(anyQuantity(), 3).Draw(t, "usage"); want.Usage != nil {
-			want.Lines = few(anyAmount(), 3).Draw(t, "lines")
+		if usage := few(anyQuantity(), 3).Draw(t, "usage"); usage != nil {
+			want.Used = &Used{usage, few(anyAmount(), 3).Draw(t, "lines")}
 		}
 		if got, err := DecodeEntry(key, AppendEntry(nil, &want)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("DecodeEntry = %+v, %v, want %+v", got, err, want)
@@ -172,11 +172,11 @@ func TestOnlyAnExpiryWithUsageTakesMore(t *testing.T) {
 	r.Kind = Expired
 	expired := r.Entry(9, 1)
 	plain, used := AppendEntry(nil, &committed), AppendEntry(nil, &expired)
-	if plain[0] != 1 || len(committed.Usage)+len(committed.Lines) != 0 {
-		t.Errorf("a COMMITTED entry is of version %d, with usage %v", plain[0], committed.Usage)
+	if plain[0] != 1 || committed.Used != nil {
+		t.Errorf("a COMMITTED entry is of version %d, with usage %v", plain[0], committed.Used)
 	}
-	if used[0] != 2 || len(expired.Usage) != len(r.Usage) || len(used) <= len(plain) {
-		t.Errorf("an EXPIRED entry is of version %d, with usage %v, in %d bytes; without %d", used[0], expired.Usage, len(used), len(plain))
+	if used[0] != 2 || expired.Used == nil || len(expired.Used.Usage) != len(r.Usage) || len(used) <= len(plain) {
+		t.Errorf("an EXPIRED entry is of version %d, with usage %v, in %d bytes; without %d", used[0], expired.Used, len(used), len(plain))
 	}
 	used[0] = 1
 	if _, err := DecodeEntry(r.EntryKey, used); !errors.Is(err, ReasonInvariantViolated) {

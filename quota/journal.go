@@ -161,7 +161,7 @@ func (r *Record) Uncovered() int64 {
 func (r Record) Late(behind *Entry) Record {
 	r.Phase = PhaseLate
 	r.Slots = slices.Clone(r.Slots)
-	if behind != nil && len(behind.Usage) > 0 {
+	if behind != nil && behind.Used != nil {
 		r.takeOff(behind)
 	}
 	for i := range r.Slots {
@@ -211,8 +211,11 @@ type Entry struct {
 	Parts     []token.Part // of all slots
 	BatchLane LaneID       // where the full record stands
 	BatchNo   int64
-	// Usage and Lines are those of an EXPIRED that charges: a LATE charge behind it is of the
-	// rest (R23). Of all others they stand in the record only.
+	Used      *Used // of an EXPIRED that charges: a LATE charge behind it is of the rest (R23)
+}
+
+// Used is usage and what it costs, as in a record.
+type Used struct {
 	Usage []Quantity
 	Lines []int64
 }
@@ -222,14 +225,20 @@ func (e *Entry) Cost(unit string) int64 {
 	if unit == UnitCredits {
 		return e.Charged
 	}
-	return quantityOf(e.Usage, unit)
+	if e.Used == nil {
+		return 0
+	}
+	return quantityOf(e.Used.Usage, unit)
 }
 
 // line is what an EXPIRED charged for a meter, in micros.
 func (e *Entry) line(meter string) int64 {
-	for i := range e.Usage {
-		if e.Usage[i].Meter == meter && i < len(e.Lines) {
-			return e.Lines[i]
+	if e.Used == nil {
+		return 0
+	}
+	for i, q := range e.Used.Usage {
+		if q.Meter == meter && i < len(e.Used.Lines) {
+			return e.Used.Lines[i]
 		}
 	}
 	return 0
@@ -242,8 +251,8 @@ func (r *Record) Entry(lane LaneID, no int64) Entry {
 	for i := range r.Slots {
 		e.Parts = append(e.Parts, r.Slots[i].Parts...)
 	}
-	if r.Kind == Expired {
-		e.Usage, e.Lines = r.Usage, r.Lines
+	if r.Kind == Expired && len(r.Usage) > 0 {
+		e.Used = &Used{r.Usage, r.Lines}
 	}
 	return e
 }

@@ -263,8 +263,10 @@ func TestExpiryWithUsage(t *testing.T) {
 		corrupt func(*books)
 		says    string
 	}{
-		{"entry forgets usage", func(b *books) { b.entries[6].Usage, b.entries[6].Lines = nil, nil }, "EXPIRED and yet charged 20"},
-		{"entry has other usage", func(b *books) { b.entries[6].Usage = []quota.Quantity{{Meter: "output_tokens", Quantity: 9}} }, "its entry says"},
+		{"entry forgets usage", func(b *books) { b.entries[6].Used = nil }, "EXPIRED and yet charged 20"},
+		{"entry has other usage", func(b *books) {
+			b.entries[6].Used = &quota.Used{Usage: []quota.Quantity{{Meter: "output_tokens", Quantity: 9}}}
+		}, "its entry says"},
 		{"projected without an event", func(b *books) {
 			b.lanes[0].Cursor = 3
 			b.post()

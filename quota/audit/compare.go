@@ -74,7 +74,9 @@ func (e *encoder) entry(n *quota.Entry) []byte {
 	}
 	e.int(int64(n.BatchLane))
 	e.int(n.BatchNo)
-	e.usage(n.Usage, n.Lines)
+	if n.Used != nil {
+		e.usage(n.Used.Usage, n.Used.Lines)
+	}
 	return e.b
 }
 

@@ -46,7 +46,7 @@ func (a *auditor) checkEntry(e *quota.Entry) {
 	if e.Charged < 0 || e.Uncovered < 0 || e.Held < 0 || e.Uncovered > e.Charged {
 		a.find("I5", name, "charged %d, uncovered %d, held %d micros cannot be", e.Charged, e.Uncovered, e.Held)
 	}
-	used := e.Kind == quota.Committed || e.Kind == quota.Expired && len(e.Usage) > 0 // R23
+	used := e.Kind == quota.Committed || e.Kind == quota.Expired && e.Used != nil // R23
 	if !used && (e.Charged != 0 || e.Uncovered != 0 || len(e.Parts) != 0) {
 		a.find("I5", name, "it is %s and yet charged %d micros on %d parts", e.Kind, e.Charged, len(e.Parts))
 	}

@@ -115,9 +115,11 @@ func (a *Authority) flushGuest(ctx context.Context, l *lane, no int64, records [
 // finish tells the shard and the callers what became of a settlement, at now. Call it without
 // locks.
 func (a *Authority) finish(l *lane, p *escrow.Pending, now int64) {
+	below := false
 	if p.Local() {
 		sh := l.engine.owner(p.Record.Lane, p.Record.Sequence)
 		sh.mu.Lock()
+		below = sh.core.Below(p)
 		sh.core.Settled(p)
 		sh.mu.Unlock()
 	}
@@ -130,7 +132,7 @@ func (a *Authority) finish(l *lane, p *escrow.Pending, now int64) {
 		e := &p.Fate.Entry
 		a.metrics.Settled(Settlement{Kind: e.Kind, Late: e.Phase == quota.PhaseLate, Charged: e.Charged, Uncovered: e.Uncovered,
 			Took: time.Duration(now - p.Record.SettledAt)}, span)
-		if p.Below {
+		if below {
 			a.metrics.BelowInterim()
 		}
 		if a.watcher.Watched() {

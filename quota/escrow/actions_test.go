@@ -413,7 +413,7 @@ func (w *world) checkMemory() {
 				for _, h := range s.holds {
 					all := [2][]part{h.parts}
 					if h.settling != nil {
-						all[1] = h.settling.extras
+						all[1] = h.settling.beyond()
 					}
 					for _, parts := range all {
 						for _, x := range parts {

@@ -80,14 +80,14 @@ func highest(earlier, later *quota.Record) (usage []quota.Quantity, lines []int6
 	return usage, lines
 }
 
-// below reports whether a settlement says that less was used than was noted: it counts as
-// reported, and is flagged.
-func (s *Shard) below(h *hold, rec *quota.Record) bool {
-	if len(s.interims) == 0 || rec.Kind == quota.Expired {
+// Below reports whether a settlement of a hold says that less was used than was noted: it counts as
+// reported, and is flagged (R23). Ask before Settled, which forgets what was noted.
+func (s *Shard) Below(p *Pending) bool {
+	if len(s.interims) == 0 || p.Record.Kind == quota.Expired {
 		return false
 	}
-	x := s.interims[h.sequence]
-	return x != nil && rec.Charged() < x.Record.Charged()
+	x := s.interims[p.Record.Sequence]
+	return x != nil && p.Record.Charged() < x.Record.Charged()
 }
 
 // Interims is the queue of one lane's interim usage: one transaction under way, everything queued

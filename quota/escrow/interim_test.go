@@ -115,8 +115,8 @@ func TestLessThanWasNoted(t *testing.T) {
 				r.report(sequence, c.noted)
 			}
 			p := r.settle(sequence, c.charge...)
-			if p.Below != c.below || len(c.charge) > 0 && p.Record.Charged() != c.charge[0] {
-				t.Errorf("below is %v, charged %d", p.Below, p.Record.Charged())
+			if r.s.Below(p) != c.below || len(c.charge) > 0 && p.Record.Charged() != c.charge[0] {
+				t.Errorf("below is %v, charged %d", r.s.Below(p), p.Record.Charged())
 			}
 		})
 	}

@@ -14,11 +14,17 @@ type Pending struct {
 	Fate quota.Settlement
 	// Reply is the shell's: who waits for the fate.
 	Reply any
-	// Below says that it charges less than was reported in between (R23).
-	Below bool
 
 	hold   *hold
-	extras []part // taken from free amounts beyond the hold (R25)
+	extras *[]part // see beyond
+}
+
+// beyond is what was taken from free amounts beyond the hold (R25). Most settlements take nothing.
+func (p *Pending) beyond() []part {
+	if p.extras == nil {
+		return nil
+	}
+	return *p.extras
 }
 
 // Local reports whether the settlement is of a hold of this process, to be told to its shard.
@@ -49,7 +55,7 @@ func (s *Shard) Settle(now int64, rec quota.Record, reply any) (SettleStatus, *P
 	if h.settling != nil {
 		return Underway, h.settling
 	}
-	p := &Pending{Record: rec, Reply: reply, Below: s.below(h, &rec), hold: h}
+	p := &Pending{Record: rec, Reply: reply, hold: h}
 	p.Record.ReservedAt, p.Record.ExpiresAt = h.reserved, h.expires
 	p.charge(now)
 	h.settling = p
@@ -106,7 +112,10 @@ func (p *Pending) extra(now int64, pl *pool, rest int64, out *quota.Slot) int64 
 		a.free -= x
 		a.held += x
 		rest -= x
-		p.extras = append(p.extras, part{a: a, amount: x, used: x})
+		if p.extras == nil {
+			p.extras = new([]part)
+		}
+		*p.extras = append(*p.extras, part{a: a, amount: x, used: x})
 		out.Parts = addPart(out.Parts, a.number, x)
 	}
 	return rest
@@ -133,7 +142,7 @@ func (s *Shard) Settled(p *Pending) {
 	check(h != nil && h.settling == p, "R2: a settlement ended twice")
 	p.hold = nil
 	if p.Fate.Verdict == quota.VerdictApplied {
-		for _, parts := range [2][]part{h.parts, p.extras} {
+		for _, parts := range [2][]part{h.parts, p.beyond()} {
 			for i := range parts {
 				parts[i].place(parts[i].used)
 			}
@@ -141,8 +150,8 @@ func (s *Shard) Settled(p *Pending) {
 		s.drop(h)
 		return
 	}
-	for i := range p.extras {
-		p.extras[i].place(0)
+	for _, extra := range p.beyond() {
+		extra.place(0)
 	}
 	s.foreign(h, &p.Fate.Entry)
 }

@@ -114,7 +114,8 @@ func (c *copier) holds() {
 		}
 		if p := h.settling; p != nil {
 			settling := *p
-			settling.extras = c.parts(p.extras)
+			extras := c.parts(p.beyond())
+			settling.extras = &extras
 			if p.hold != nil { // else it was detached
 				settling.hold = &x
 			}
@@ -146,7 +147,7 @@ func (s *Shard) heldOn(a *allotment) (sum int64) {
 	for _, h := range s.holds {
 		all := [2][]part{h.parts}
 		if h.settling != nil {
-			all[1] = h.settling.extras
+			all[1] = h.settling.beyond()
 		}
 		for _, parts := range all {
 			for i := range parts {
@@ -328,7 +329,7 @@ func (h *hold) appendState(b []byte) []byte {
 	}
 	b = append(b, 0)
 	if h.settling != nil {
-		for _, p := range h.settling.extras {
+		for _, p := range h.settling.beyond() {
 			b = appendInts(b, int(p.a.number), int(p.amount))
 		}
 		b = append(b, 0)

@@ -405,7 +405,7 @@ func (o *Oracle) CheckQuiet() []string {
 				continue
 			}
 			want := 0
-			if e.Kind == quota.Committed || len(e.Usage) > 0 {
+			if e.Kind == quota.Committed || e.Used != nil {
 				want = 1
 			}
 			if events[e.EntryKey] != want {
