@@ -120,7 +120,7 @@ var mutants = []mutant{
 		{"storage/relational/reaper.go", "selectParts     = `SELECT k1, k2, body FROM journal WHERE lane_id = $1 AND tag = 2 ORDER BY k1, k2`",
 			"selectParts     = `SELECT k1, k2, body FROM journal WHERE lane_id = $1 AND tag = 2 AND k1 <= (SELECT batch_no FROM cursors WHERE lane_id = $1) ORDER BY k1, k2`"}}, false},
 	{21, "R23 interim usage and a late charge of the whole", smallModel, "quota/escrow", "TestSmallModel/interim", "R23: ", 8, []edit{
-		{"quota/journal.go", "	if behind != nil && len(behind.Usage) > 0 {\n", "	if behind != nil && len(behind.Usage) < 0 {\n"}}, false},
+		{"quota/journal.go", "	if behind != nil && behind.Used != nil {\n", "	if behind != nil && behind.Used == nil {\n"}}, false},
 	{22, "R31 the reaper goes by its own M0", storeSuite, "storage/storagetest", "TestSQLite/Reaper/BuryKeepsWhatWasPromised", "had promised 2h", 0, []edit{
 		{"storage/relational/reaper.go", "CASE WHEN hold_until - issue_until > $3 THEN", "CASE WHEN hold_until - issue_until > $3 AND $3 < 0 THEN"}}, false},
 	{23, "R29 closed on the lock alone", storeSuite, "storage/storagetest", "TestSQLite/Reaper/CloseAfterIsWrittenOnce", "lanes may be closed after", 0, []edit{
