@@ -205,7 +205,9 @@ func TestSuspendSyncIsObeyedAtOnce(t *testing.T) {
 	must(t, 0, err)
 	must(t, 0, n.AwaitRevision(t.Context(), revision))
 	returned := time.Now().UnixNano()
-	n.reserve(chat("acme", 10, 10))
+	if d := n.reserve(chat("acme", 10, 10)); d.Allowed || d.Denial.Reason != quota.DeniedAccountSuspended {
+		t.Errorf("I13: after Suspend(sync) the answer is %+v", d)
+	}
 	close(stop)
 	wg.Wait()
 	close(issued)
