@@ -22,7 +22,8 @@ const (
 )
 
 // tells says by what a statement gives away its operation. The first that fits wins. TestWire of
-// package authority wants to see each that a node under load sends, so that none goes stale.
+// package authority wants to see those of Append, Settle, Draw, Project, Renew, Poll and Admin, so
+// that they do not go stale.
 var tells = []struct {
 	text string
 	op   Op

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -51,7 +53,10 @@ func TestWireSees(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		must(t, 0, cockroach.Migrate(t.Context(), url))
 		w := onWire(t, url, 1, func(s quota.Store) quota.Store { return credulous{s} })
-		if wrong := w.run(); len(wrong) == 0 {
+		missed := func(wrong string) bool {
+			return strings.Contains(wrong, "audit: ") || strings.Contains(wrong, "as acknowledged")
+		}
+		if !slices.ContainsFunc(w.run(), missed) {
 			t.Error("settlements that were acknowledged and never written were not missed")
 		}
 	})
