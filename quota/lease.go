@@ -39,7 +39,13 @@ type PollRequest struct {
 	Acked       int64 // revision in force here; stored when it is news (R32)
 	Lanes       []LaneID
 	Forget      []Note // notes taken in, to be deleted
+	// Wishes are the pots of which the others are to give back what they can spare (protocol §3.2),
+	// at most MaxWishes; stored when they are news. A wallet is the pot "".
+	Wishes []PotRef
 }
+
+// MaxWishes is how many wishes a node may have at once.
+const MaxWishes = 256
 
 // ChangeKind says what a change row is about.
 type ChangeKind uint8
@@ -67,6 +73,7 @@ type PollResult struct {
 	Truncated bool // more changes than one poll returns: drop all caches
 	Notes     []Note
 	LiveNodes int
+	Wishes    []PotRef // of the other live nodes
 }
 
 // LeaseStore keeps incarnations. All its times are the database's (R44).

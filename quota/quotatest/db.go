@@ -97,6 +97,7 @@ type incarnation struct {
 	issueUntil, holdUntil int64
 	closeAfter            int64
 	acked                 int64
+	wishes                []quota.PotRef // replaced whole
 }
 
 type entryKey struct {

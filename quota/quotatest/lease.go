@@ -1,6 +1,7 @@
 package quotatest
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -60,7 +61,7 @@ func (db *DB) Renew(_ context.Context, r quota.Renewal) (g quota.LeaseGrant, err
 
 // Poll implements quota.LeaseStore.
 func (db *DB) Poll(_ context.Context, p quota.PollRequest) (res quota.PollResult, err error) {
-	p.Forget, p.Lanes = slices.Clone(p.Forget), slices.Clone(p.Lanes)
+	p.Forget, p.Lanes, p.Wishes = slices.Clone(p.Forget), slices.Clone(p.Lanes), slices.Clone(p.Wishes)
 	err = db.do(OpPoll, func() error {
 		res = quota.PollResult{Now: db.Now, Revision: db.revision}
 		for _, n := range p.Forget {
@@ -68,13 +69,17 @@ func (db *DB) Poll(_ context.Context, p quota.PollRequest) (res quota.PollResult
 			l.notes = slices.DeleteFunc(l.notes, func(m quota.Note) bool { return m.Guest == n.Guest && m.BatchNo == n.BatchNo })
 		}
 		if inc := db.incarnations[p.Incarnation]; inc != nil {
-			inc.acked = max(inc.acked, p.Acked)
+			inc.acked, inc.wishes = max(inc.acked, p.Acked), p.Wishes
 		}
-		for _, inc := range db.incarnations {
+		for id, inc := range db.incarnations {
 			if inc.state == quota.IncarnationLive && inc.issueUntil > db.Now {
 				res.LiveNodes++
+				if id != p.Incarnation {
+					res.Wishes = append(res.Wishes, inc.wishes...)
+				}
 			}
 		}
+		slices.SortFunc(res.Wishes, func(a, b quota.PotRef) int { return cmp.Or(cmp.Compare(a.Payer, b.Payer), cmp.Compare(a.Pot, b.Pot)) })
 		for _, c := range db.changes {
 			if c.Revision > p.Since {
 				res.Changes = append(res.Changes, c)

@@ -2,6 +2,7 @@ package relational
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/purser-io/purser/quota"
@@ -20,11 +21,11 @@ VALUES ($1, $2, $3, 1, 0, 0, $4, 0)`
 	updateDrain  = `UPDATE incarnations SET state = 3, hold_until = $2, end_time = $3 WHERE id = $1 AND state = 1`
 
 	selectRevision = `SELECT value FROM revision WHERE id = 1`
-	selectAcked    = `SELECT acked_revision FROM incarnations WHERE id = $1`
+	selectLive     = `SELECT id, acked_revision, wishes FROM incarnations WHERE state = 1 AND issue_until > $1`
 	selectChanges  = `SELECT revision, kind, id FROM changes WHERE revision > $1 ORDER BY revision, kind, id LIMIT $2`
 	selectNotes    = `SELECT k1, k2, body FROM journal WHERE lane_id = $1 AND tag = 3 ORDER BY k1, k2 LIMIT $2`
 	deleteNote     = `DELETE FROM journal WHERE lane_id = $1 AND tag = 3 AND k1 = $2 AND k2 = $3`
-	countLive      = `SELECT COUNT(*) FROM incarnations WHERE state = 1 AND issue_until > $1`
+	updateWishes   = `UPDATE incarnations SET wishes = $2 WHERE id = $1 AND state = 1`
 	countUnacked   = `SELECT COUNT(*) FROM incarnations WHERE state = 1 AND issue_until > $1 AND acked_revision < $2`
 )
 
@@ -132,25 +133,37 @@ func (s *Store) Renew(ctx context.Context, r quota.Renewal) (quota.LeaseGrant, e
 
 // Poll see [quota.LeaseStore]. It writes only when there is something to write.
 func (s *Store) Poll(ctx context.Context, p quota.PollRequest) (quota.PollResult, error) {
+	wishes, err := encodeWishes(p.Wishes)
+	if err != nil {
+		return quota.PollResult{}, err
+	}
 	var result quota.PollResult
-	var acked int64
+	var stored liveRow
 	run := s.read
 	if len(p.Forget) > 0 {
 		run = s.write
 	}
-	err := run(ctx, "poll", func(tx Tx) (err error) {
+	err = run(ctx, "poll", func(tx Tx) (err error) {
 		if err := forget(ctx, tx, p.Forget); err != nil {
 			return err
 		}
-		result, acked, err = poll(ctx, tx, &p)
+		// A row that is not there has nothing to be told.
+		stored = liveRow{acked: p.Acked, wishes: wishes}
+		result, err = poll(ctx, tx, &p, &stored)
 		return err
 	})
-	if err == nil && acked < p.Acked {
-		err = s.write(ctx, "poll: acknowledge", func(tx Tx) error {
-			_, err := tx.Exec(ctx, updateAcked, p.Incarnation, p.Acked)
-			return err
-		})
+	if err != nil || stored.acked >= p.Acked && stored.wishes == wishes {
+		return result, err
 	}
+	err = s.write(ctx, "poll: tell", func(tx Tx) error {
+		if stored.wishes != wishes {
+			if _, err := tx.Exec(ctx, updateWishes, p.Incarnation, wishes); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, updateAcked, p.Incarnation, p.Acked)
+		return err
+	})
 	return result, err
 }
 
@@ -162,30 +175,83 @@ func forget(ctx context.Context, tx Tx, notes []quota.Note) error {
 	return bulk(ctx, tx, deleteNote, rows)
 }
 
-func poll(ctx context.Context, tx Tx, p *quota.PollRequest) (r quota.PollResult, acked int64, err error) {
+func poll(ctx context.Context, tx Tx, p *quota.PollRequest, own *liveRow) (r quota.PollResult, err error) {
 	if r.Now, err = tx.Now(ctx); err != nil {
-		return r, 0, err
-	}
-	acked = p.Acked // a row that is not there has nothing to be told
-	if _, err := queryRow(ctx, tx, selectAcked, []any{p.Incarnation}, &acked); err != nil {
-		return r, 0, fmt.Errorf("read acknowledgement: %w", err)
+		return r, err
 	}
 	if _, err := queryRow(ctx, tx, selectRevision, nil, &r.Revision); err != nil {
-		return r, 0, fmt.Errorf("read revision: %w", err)
+		return r, fmt.Errorf("read revision: %w", err)
 	}
-	if _, err := queryRow(ctx, tx, countLive, []any{r.Now}, &r.LiveNodes); err != nil {
-		return r, 0, fmt.Errorf("count nodes: %w", err)
+	if err := readLive(ctx, tx, p.Incarnation, own, &r); err != nil {
+		return r, fmt.Errorf("read nodes: %w", err)
 	}
 	if r.Revision > p.Since {
 		if r.Changes, err = readChanges(ctx, tx, p.Since); err != nil {
-			return r, 0, fmt.Errorf("read changes: %w", err)
+			return r, fmt.Errorf("read changes: %w", err)
 		}
 	}
 	if r.Truncated = len(r.Changes) > maxChanges; r.Truncated {
 		r.Changes = r.Changes[:maxChanges]
 	}
 	r.Notes, err = readNotes(ctx, tx, p.Lanes)
-	return r, acked, err
+	return r, err
+}
+
+// liveRow is what a poll may have to write of the node's own row.
+type liveRow struct {
+	acked  int64
+	wishes string
+}
+
+// readLive counts the live nodes, reads what the others wish for, and the node's own row.
+func readLive(ctx context.Context, tx Tx, self string, own *liveRow, r *quota.PollResult) error {
+	return each(ctx, tx, selectLive, []any{r.Now}, func(rows Rows) error {
+		var id string
+		var row liveRow
+		if err := rows.Scan(&id, &row.acked, &row.wishes); err != nil {
+			return err
+		}
+		r.LiveNodes++
+		if id == self {
+			*own = row
+			return nil
+		}
+		wishes, err := decodeWishes(row.wishes)
+		r.Wishes = append(r.Wishes, wishes...)
+		return err
+	})
+}
+
+// encodeWishes is how a row has wishes: "" if there are none, else a JSON list of pairs of
+// payer and pot.
+func encodeWishes(wishes []quota.PotRef) (string, error) {
+	if len(wishes) > quota.MaxWishes {
+		return "", violated("poll: %d wishes", len(wishes))
+	}
+	if len(wishes) == 0 {
+		return "", nil
+	}
+	pairs := make([][2]string, len(wishes))
+	for i, w := range wishes {
+		pairs[i] = [2]string{w.Payer, w.Pot}
+	}
+	b, err := json.Marshal(pairs)
+	return string(b), err
+}
+
+func decodeWishes(s string) ([]quota.PotRef, error) {
+	if s == "" {
+		return nil, nil
+	}
+	var pairs [][2]string
+	if err := json.Unmarshal([]byte(s), &pairs); err != nil {
+		return nil, violated("wishes that cannot be read: %v", err)
+	}
+	wishes := make([]quota.PotRef, len(pairs))
+	for i, pair := range pairs {
+		wishes[i] = quota.PotRef{Payer: pair[0], Pot: pair[1]}
+	}
+	return wishes, nil
 }
 
 // readChanges reads one change more than a poll returns, to know whether there are more.

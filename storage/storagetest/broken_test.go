@@ -94,6 +94,8 @@ func brokenStores() []broken {
 			[]string{"Settle/Notes", "Settle/NotesToEveryOwner"}},
 		{"keeps notes that were taken in", over(func(s quota.Store) *keepsNotes { return &keepsNotes{s} }),
 			[]string{"Settle/Notes"}},
+		{"loses wishes", over(func(s quota.Store) *losesWishes { return &losesWishes{s} }),
+			[]string{"Lease/PollWishes"}},
 		{"projects twice", over(func(s quota.Store) *projectsTwice { return &projectsTwice{s} }),
 			[]string{"Projection/Once"}},
 		{"does not compare the cursor", rewriting("SET batch_no = $3 WHERE lane_id = $1 AND batch_no = $2", "SET batch_no = $3 WHERE lane_id = $1 AND $2 = $2"),
@@ -403,6 +405,14 @@ type keepsNotes struct{ quota.Store }
 func (s *keepsNotes) Poll(ctx context.Context, p quota.PollRequest) (quota.PollResult, error) {
 	p.Forget = nil
 	return s.Store.Poll(ctx, p)
+}
+
+type losesWishes struct{ quota.Store }
+
+func (s *losesWishes) Poll(ctx context.Context, p quota.PollRequest) (quota.PollResult, error) {
+	res, err := s.Store.Poll(ctx, p)
+	res.Wishes = nil
+	return res, err
 }
 
 // projectsTwice writes what it is given wherever the cursor is.

@@ -20,6 +20,7 @@ func leaseTests() []Test {
 		{"PollChanges", leasePollChanges},
 		{"PollTruncated", leasePollTruncated},
 		{"PollLiveNodes", leaseLiveNodes},
+		{"PollWishes", leasePollWishes},
 		{"Unacked", leaseUnacked},
 		{"UnackedLeaseRanOut", leaseUnackedRanOut},
 		{"Drain", leaseDrain},
@@ -153,6 +154,30 @@ func leasePollTruncated(e *Env) {
 	p = n.pollSince(1, 0)
 	e.check(!p.Truncated && len(p.Changes) == changes-1, "truncated %t with %d changes", p.Truncated, len(p.Changes))
 	e.check(slices.IsSortedFunc(p.Changes, func(a, b quota.Change) int { return int(a.Revision - b.Revision) }), "changes out of order")
+}
+
+// leasePollWishes is protocol §3.2: what a node wishes for is read by the others that live, until
+// it wishes for something else or does not live any more.
+func leasePollWishes(e *Env) {
+	one, two, three := e.node(), e.node(), e.node()
+	wish := func(n *Node, pots ...quota.PotRef) []quota.PotRef {
+		n.Helper()
+		p, err := n.Store.Poll(n.ctx, quota.PollRequest{Incarnation: n.ID, Lanes: []quota.LaneID{n.Lane}, Wishes: pots})
+		n.must(err)
+		return p.Wishes
+	}
+	purse, window := quota.PotRef{Payer: "acme"}, quota.PotRef{Payer: `a "b"`, Pot: "b/team/cap/1/\"x\", ü"}
+	e.check(len(wish(one, purse, window)) == 0, "the first poll saw wishes, or its own")
+	e.same("wishes", wish(two, window), []quota.PotRef{purse, window})
+	e.check(len(wish(three)) == 3, "the third node misses wishes")
+	e.same("wishes", wish(one, purse), []quota.PotRef{window})
+	e.same("wishes after they changed", wish(two), []quota.PotRef{purse})
+	e.check(len(wish(one)) == 0 && len(wish(two)) == 0, "wishes that are over were seen")
+	wish(one, purse)
+	one.die()
+	e.check(len(wish(two)) == 0, "the wish of a dead node was seen")
+	_, err := two.Store.Poll(two.ctx, quota.PollRequest{Incarnation: two.ID, Wishes: make([]quota.PotRef, quota.MaxWishes+1)})
+	e.check(err != nil, "more wishes than a node may have were taken")
 }
 
 func leaseLiveNodes(e *Env) {
