@@ -86,7 +86,11 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 			continue
 		}
 		floor := pl.floor(pl.want)
-		pl.size = max(pl.aim(now), satMul(floor, generous))
+		pl.size = max(pl.aim(now, s.live), satMul(floor, generous))
+		pl.low = pl.size / 4
+		if pl.scarce(now) { // as needed, and not ahead of need
+			floor, pl.size, pl.low = pl.want, max(pl.usedIn(s.cfg.Poll), pl.want), 0
+		}
 		w := quota.Want{Kind: pl.kind(), Floor: floor, Least: pl.least,
 			Amount: max(pl.size-pl.usable(now, quota.MaxParts), pl.want), First: s.numbers()}
 		if pl.window != nil {
@@ -94,7 +98,6 @@ func (s *Shard) begin(now int64, incarnation string, p *payer) *Draw {
 		}
 		d.Wants, d.pools, d.asked = append(d.Wants, w), append(d.pools, pl), append(d.asked, pl.want)
 		pl.want, pl.least = 0, 0
-		pl.low = pl.size / 4
 	}
 	if len(d.Wants) == 0 {
 		return nil
@@ -124,8 +127,9 @@ func (s *Shard) numbers() quota.AllotmentNo {
 }
 
 // EndDraw takes in the answer to a draw. A draw whose outcome is unknown is not ended but
-// sent again (R11).
-func (s *Shard) EndDraw(now int64, d *Draw, drawn []quota.Drawn) {
+// sent again (R11). It reports whether others have to give something back before those who
+// wait can be served.
+func (s *Shard) EndDraw(now int64, d *Draw, drawn []quota.Drawn) (starved bool) {
 	d.payer.drawing = false
 	for i := range drawn {
 		p, got := d.pools[i], int64(0)
@@ -147,7 +151,10 @@ func (s *Shard) EndDraw(now int64, d *Draw, drawn []quota.Drawn) {
 		if got < min(d.Wants[i].Floor, d.Wants[i].Amount) && !hopeless { // others may want less
 			p.dryUntil = now + s.cfg.DryFor
 		}
+		short := got < min(d.asked[i], d.Wants[i].Least)
+		starved = s.look(now, p, short) && short || starved
 	}
+	return starved
 }
 
 // FailDraw ends a draw that surely drew nothing.
@@ -197,8 +204,9 @@ func (s *Shard) SeenSince(payer string) int64 {
 }
 
 // BeginReturn collects what is to go home: allotments that are used up (R46), that ended
-// (R34), that lie idle, or that are more than this node's half share (protocol §3.2). With
-// all set, everything free (R49). The amounts are out of reach until EndReturn.
+// (R34), that lie idle, that are more than this node's half share, or that are wanted
+// elsewhere (protocol §3.2). With all set, everything free (R49). The amounts are out of reach
+// until EndReturn.
 func (s *Shard) BeginReturn(now int64, all bool, most int) []quota.Shrink {
 	var out []quota.Shrink
 	for range s.order {
@@ -207,7 +215,7 @@ func (s *Shard) BeginReturn(now int64, all bool, most int) []quota.Shrink {
 		}
 		s.walk = (s.walk + 1) % len(s.order)
 		p := s.order[s.walk]
-		keep := p.keep(now, s.cfg.IdleReturn, s.live)
+		keep := p.keep(now, &s.cfg, s.live)
 		if all {
 			keep = 0
 		}
@@ -226,11 +234,15 @@ func (s *Shard) BeginReturn(now int64, all bool, most int) []quota.Shrink {
 }
 
 // keep is how much of its free amount a pool holds on to.
-func (p *pool) keep(now, idle int64, live int) int64 {
-	if now-p.lastUse > idle {
+func (p *pool) keep(now int64, cfg *Config, live int) int64 {
+	switch {
+	case now-p.lastUse > cfg.IdleReturn:
 		return 0
-	}
-	if p.seen.at == 0 || p.drawing {
+	case p.payer.drawing:
+		return quota.Never
+	case p.scarce(now):
+		return p.usedIn(cfg.Poll)
+	case p.seen.at == 0:
 		return quota.Never
 	}
 	share := max((p.left()+p.elsewhere()+p.freeAll())/int64(2*live), p.floor(0), p.size)

@@ -57,7 +57,6 @@ type pool struct {
 	dryUntil   int64 // the pot gave less than was needed: do not ask again before
 	least      int64 // what would do for the request that begins the next draw
 	want       int64 // what waiting requests lack; input of the next draw
-	drawing    bool
 
 	burn      int64 // net amount per second, smoothed
 	used      int64 // net amount since the last tick
@@ -65,6 +64,8 @@ type pool struct {
 	peak      int64 // of requests, decaying
 	size, low int64 // of the last draw: what it aimed at, and when to draw ahead
 	lastUse   int64
+
+	scarceUntil, wishUntil int64 // see scarce.go
 }
 
 // kind is what the pool is drawn for.
@@ -203,13 +204,13 @@ func (p *pool) floor(want int64) int64 {
 }
 
 // aim is what a draw should bring the free amount up to: burn rate times a horizon that
-// shrinks as the pot runs out. A draw that lasted less than the horizon was too small,
-// whatever the smoothed rate says yet: up to four times as much then. The store caps it by
-// the half rule.
-func (p *pool) aim(now int64) int64 {
+// shrinks as the pot runs out, taking it that all who draw from it use as much. A draw that
+// lasted less than the horizon was too small, whatever the smoothed rate says yet: up to four
+// times as much then. The store caps it by the half rule.
+func (p *pool) aim(now int64, live int) int64 {
 	horizon := int64(10_000) // ms
 	if p.burn > 0 && p.seen.at != 0 {
-		exhaustion := satMul(p.left()+p.freeAll(), 1000) / p.burn // ms
+		exhaustion := satMul(p.left()+p.freeAll(), 1000) / satMul(p.burn, p.sharers(live)) // ms
 		horizon = min(max(exhaustion/8, 250), horizon)
 	}
 	aim := satMul(p.burn, horizon) / 1000

@@ -21,6 +21,7 @@ type Config struct {
 	Grace      int64 // g, ns: how long after its end a hold is recorded as expired (race 8)
 	MaxTTL     int64 // M0, ns (R9)
 	DryFor     int64 // ns: how long an empty pot is not asked again
+	Poll       int64 // ns: how often nodes hear of one another
 	IdleReturn int64 // ns without a request after which a pool's free amounts go home
 	Room       *Room // of the node, shared by its shards
 	// MaxLimiters bounds the counters of rate and concurrency limits.

@@ -180,7 +180,7 @@ func (p *proc) reincarnate() {
 		lease: NewLease(time.Duration(leaseLen), time.Duration(skew))}
 	e.own, e.guest, e.interims = NewJournal(e.lane, 100, 3), NewJournal(e.stray, 100, 3), NewInterims(100, 3)
 	for i := range 1 + w.serial%2 {
-		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, IdleReturn: 3 * second, Room: NewRoom(100), MaxLimiters: 7}
+		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, Poll: second / 2, IdleReturn: 3 * second, Room: NewRoom(100), MaxLimiters: 7}
 		e.shards = append(e.shards, NewShard(cfg, e.lane, i, [32]byte{byte(w.serial), byte(i)}, p.instant().Wall))
 	}
 	sent := p.instant()
@@ -256,6 +256,9 @@ func (p *proc) poll() {
 		for _, e := range p.engines {
 			req.Lanes = append(req.Lanes, e.lane)
 		}
+		for _, s := range p.current().shards {
+			req.Wishes = s.Wishes(p.current().now(), req.Wishes, quota.MaxWishes)
+		}
 		sent := p.instant()
 		res, err := p.w.db.Poll(context.Background(), req)
 		if err != nil {
@@ -268,6 +271,9 @@ func (p *proc) poll() {
 		for _, e := range p.engines {
 			for _, s := range e.shards {
 				s.SetLiveNodes(res.LiveNodes)
+				for _, pot := range res.Wishes {
+					s.Wished(e.now(), pot)
+				}
 				if len(res.Changes) > 0 {
 					s.Moisten("org")
 					s.Moisten("solo")
