@@ -55,6 +55,7 @@ type Authority struct {
 	replace   chan struct{} // the engine was lost
 	projector chan struct{}
 	pollNow   chan struct{}
+	returnNow chan struct{}
 	projectMu sync.Mutex
 	backlog   backlog
 	polls     pollState
@@ -66,7 +67,8 @@ func New(c Config, d Deps) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{live: make(map[string]*atomic.Int64), room: escrow.NewRoom(c.MaxReservations), cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
-		draws: make([]chan *draw, c.Lanes), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1), pollNow: make(chan struct{}, 1)}
+		draws: make([]chan *draw, c.Lanes), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1),
+		pollNow: make(chan struct{}, 1), returnNow: make(chan struct{}, 1)}
 	for i := range a.draws {
 		a.draws[i] = make(chan *draw, drawQueue)
 	}

@@ -20,27 +20,27 @@ func (a *Authority) denied(ctx context.Context, r *quota.Request, c *call, d *qu
 	}
 }
 
-// transientRetry is when to try again if nothing better is known: about when live requests
-// settle.
-const transientRetry = time.Second
+// transientRetry is when to try again if nothing better is known: when live requests have
+// settled, and others have heard of a wish and given back, each at a poll.
+func (a *Authority) transientRetry() time.Duration { return max(time.Second, 2*a.cfg.Poll) }
 
 // comesBack says when a payer's credit that is out may be back. While something of dead
 // incarnations is out, the store knows (R29); it is asked only then, and once per poll.
 func (a *Authority) comesBack(ctx context.Context, payer string) time.Duration {
 	now := a.now()
 	if a.mourning.Load() <= now {
-		return transientRetry
+		return a.transientRetry()
 	}
 	at := a.returns.get(payer, now)
 	if at == 0 {
 		var err error
 		if at, err = a.deps.Store.NextClose(ctx, payer); err != nil {
-			return transientRetry
+			return a.transientRetry()
 		}
 		a.returns.put(payer, max(at, 1), now+int64(a.cfg.Poll))
 	}
 	if at <= now {
-		return transientRetry
+		return a.transientRetry()
 	}
 	return time.Duration(at - now)
 }

@@ -238,8 +238,8 @@ func fromGrants(wants []quota.Want, drawn []quota.Drawn) (sum int64) {
 func (a *Authority) endDraw(w *draw, drawn []quota.Drawn, err error) {
 	if err != nil {
 		w.shard.core.FailDraw(w.Draw)
-	} else {
-		w.shard.core.EndDraw(w.engine.lease.Load().Now(a.instant()), w.Draw, drawn)
+	} else if w.shard.core.EndDraw(w.engine.lease.Load().Now(a.instant()), w.Draw, drawn) {
+		a.hurry() // to wish for what others have
 	}
 	delete(w.shard.draws, w.Payer())
 	w.err = err

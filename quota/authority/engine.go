@@ -148,7 +148,7 @@ func (a *Authority) newEngine() (*engine, error) {
 
 func (a *Authority) escrowConfig() escrow.Config {
 	return escrow.Config{Grace: int64(a.cfg.Grace), MaxTTL: int64(a.cfg.MaxHold),
-		DryFor: int64(a.cfg.Poll) / 2, IdleReturn: int64(a.cfg.IdleReturn),
+		DryFor: int64(a.cfg.Poll) / 2, Poll: int64(a.cfg.Poll), IdleReturn: int64(a.cfg.IdleReturn),
 		Room: a.room, MaxLimiters: max(a.cfg.MaxLimiters/a.cfg.Shards, 16)}
 }
 

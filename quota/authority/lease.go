@@ -81,10 +81,7 @@ func (a *Authority) lost(e *engine) {
 		a.metrics.Lost()
 	}
 	if a.engine.Load() == e && !a.draining.Load() {
-		select {
-		case a.replace <- struct{}{}:
-		default:
-		}
+		nudge(a.replace)
 	}
 }
 
@@ -118,10 +115,7 @@ func (a *Authority) reincarnate(ctx context.Context) {
 		e.guest.push(p)
 	}
 	a.orphans = nil
-	select {
-	case a.pollNow <- struct{}{}: // it issues once it has polled
-	default:
-	}
+	a.hurry() // it issues once it has polled
 	a.deps.Logger.Info("new incarnation", "incarnation", e.id)
 }
 
@@ -171,7 +165,7 @@ func (a *Authority) tickLoop(ctx context.Context) error {
 	}
 }
 
-// returnLoop gives surplus, ended and used-up allotments back.
+// returnLoop gives back surplus, ended and used-up allotments, and what others wish for.
 func (a *Authority) returnLoop(ctx context.Context) error {
 	t := time.NewTicker(a.cfg.Poll)
 	defer t.Stop()
@@ -180,6 +174,7 @@ func (a *Authority) returnLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
+		case <-a.returnNow:
 		}
 		current := a.engine.Load()
 		for _, e := range a.engines() {

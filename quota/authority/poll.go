@@ -16,12 +16,19 @@ type pollState struct {
 	revision int64
 	forget   []quota.Note
 	started  bool
+	at       time.Time // of the last one
 }
 
 func (p *pollState) applied() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.revision
+}
+
+func (p *pollState) last() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at
 }
 
 // pollLoop takes in changes and notes (R32, R27).
@@ -37,7 +44,21 @@ func (a *Authority) pollLoop(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		case <-a.pollNow:
+			if !sleep(ctx, a.cfg.Poll/10-a.deps.Clock.Now().Sub(a.polls.last())) {
+				return nil
+			}
 		}
+	}
+}
+
+// hurry has the next poll made soon: something waits for it.
+func (a *Authority) hurry() { nudge(a.pollNow) }
+
+// nudge wakes who listens, if they are not woken already.
+func nudge(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -63,6 +84,8 @@ func (a *Authority) poll(ctx context.Context) (news bool, err error) {
 	for _, x := range a.engines() {
 		req.Lanes = append(req.Lanes, x.laneIDs()...)
 	}
+	req.Wishes = e.wishes(a.instant())
+	a.polls.at = a.deps.Clock.Now()
 	sent := a.instant()
 	res, err := a.deps.Store.Poll(ctx, req)
 	if err != nil {
@@ -120,7 +143,35 @@ func (a *Authority) apply(ctx context.Context, res *quota.PollResult) error {
 		}
 	}
 	a.takeNotes(res.Notes)
+	a.hearWishes(res.Wishes)
 	return nil
+}
+
+// wishes are the pots of which this node found too little left (protocol §3.2).
+func (e *engine) wishes(t escrow.Instant) (wishes []quota.PotRef) {
+	now := e.lease.Load().Now(t)
+	for _, sh := range e.shards {
+		sh.mu.Lock()
+		wishes = sh.core.Wishes(now, wishes, quota.MaxWishes)
+		sh.mu.Unlock()
+	}
+	return wishes
+}
+
+// hearWishes has what this node can spare of the pots given back at once.
+func (a *Authority) hearWishes(wishes []quota.PotRef) {
+	for _, e := range a.engines() {
+		now := e.lease.Load().Now(a.instant())
+		for _, pot := range wishes {
+			sh := e.shardOf(a.seed, pot.Payer)
+			sh.mu.Lock()
+			free := sh.core.Wished(now, pot)
+			sh.mu.Unlock()
+			if free {
+				nudge(a.returnNow)
+			}
+		}
+	}
 }
 
 // takeNotes frees what other nodes settled of this node's reservations (R27).
