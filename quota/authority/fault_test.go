@@ -5,7 +5,6 @@ import (
 	"errors"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,26 +78,6 @@ func TestZombieAppendIsHarmless(t *testing.T) {
 	if b := must1(t)(n.Balance(t.Context(), "acme")); b.Total != 1e9-3*2.5e6 {
 		t.Errorf("total %d; want three commits charged once each", b.Total)
 	}
-}
-
-// TestLeaseLost marks the incarnation dead behind its back: the node begins another one, the
-// old tokens are settled, and what the old one had out comes home (R30, R26).
-func TestLeaseLost(t *testing.T) {
-	n, _ := faulty(t)
-	before := n.Status().Incarnation
-	d := n.granted(chat("acme", 1000, 1000))
-	late := n.granted(chat("acme", 1000, 1000))
-	must(t, 0, n.store.BuryPredecessors(t.Context(), "nobody", quick().MaxHold+quick().Grace))
-	eventually(t, func() bool { s := n.Status(); return s.Ready && s.Incarnation != before })
-	if r := n.commit(d.Token, 1000, 500); r.Late || r.Charged != 2.5e6 {
-		t.Errorf("commit in the old incarnation's lane: %+v", r)
-	}
-	n.commit(n.granted(chat("acme", 1000, 1000)).Token, 1000, 1000)
-	eventually(t, func() bool { return n.Status().Former == 0 || oldLanesClosed(n, before) })
-	if r := n.commit(late.Token, 1000, 1000); !r.Late || r.Charged != 4e6 {
-		t.Errorf("commit after the old lane closed: %+v; want LATE", r)
-	}
-	n.audited()
 }
 
 // TestCommitBehindADroppedRelease closes the lane of a reservation while its release is queued
@@ -194,31 +173,4 @@ func oldLanesClosed(n *node, incarnation string) bool {
 		})
 	})
 	return must(n.t, closed, err)
-}
-
-// TestOutage takes the store away for longer than a lease: reservations go on from
-// allotments until the lease ends and stop then; settlements wait; afterwards all is well.
-func TestOutage(t *testing.T) {
-	n, f := faulty(t)
-	n.commit(n.granted(chat("acme", 10, 10)).Token, 10, 10)
-	open := n.granted(chat("acme", 10, 10))
-	outage := f.Inject(faultstore.Fault{Op: faultstore.Any, Many: -1, Kind: faultstore.FailBefore})
-	_ = outage
-	warm := n.granted(chat("acme", 10, 10)) // from memory
-	var wg sync.WaitGroup
-	var settled atomic.Int64
-	for _, d := range []*quota.Decision{open, warm} {
-		wg.Go(func() { settled.Add(n.commit(d.Token, 10, 10).Charged) })
-	}
-	var d quota.Decision
-	eventually(t, func() bool { return n.Reserve(t.Context(), gate(), chat("acme", 10, 10), &d) != nil })
-	wantReason(t, n.Reserve(t.Context(), gate(), chat("acme", 10, 10), &d), quota.ReasonStoreUnavailable)
-	if settled.Load() != 0 {
-		t.Error("a commit was acknowledged while the store was away")
-	}
-	f.Clear()
-	wg.Wait()
-	eventually(t, func() bool { return n.Status().Ready })
-	n.commit(n.granted(chat("acme", 10, 10)).Token, 10, 10)
-	n.audited()
 }

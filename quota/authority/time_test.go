@@ -1,13 +1,16 @@
 package authority_test
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/authority"
+	"github.com/purser-io/purser/quota/pricing"
 	"github.com/purser-io/purser/storage/faultstore"
 	"github.com/purser-io/purser/storage/sqlite"
 )
@@ -270,5 +273,213 @@ func TestCrashedNodesCreditsComeHome(t *testing.T) {
 		}
 		t.Logf("home after %s, promised are %s", after, promised)
 		b.audited()
+	})
+}
+
+// TestPricesAndPlansArriveWithAPoll: at a node that made neither. What was reserved before is charged
+// as it was priced then, whatever the plan says by now (R32, R37).
+func TestPricesAndPlansArriveWithAPoll(t *testing.T) {
+	bubble(t, func(t *testing.T, s quota.Store) {
+		a, _ := member(t, s)
+		a.catalogue()
+		a.account("acme", "", 1e9)
+		b, _ := member(t, s)
+		began, poll := time.Now(), authority.DefaultConfig().Poll
+		quote := func() (d quota.Decision) { // draws nothing: a draw would notice by itself
+			must(t, 0, b.Check(t.Context(), gate(), chat("acme", 1000, 1000), &d))
+			return d
+		}
+		before := b.granted(chat("acme", 1000, 1000))
+
+		time.Sleep(poll / 5)
+		double := func(m string, micros int64) quota.Price {
+			return quota.Price{Feature: "chat", Meter: m, Rate: pricing.Rate{PriceMicros: 2 * micros, Per: 1000}}
+		}
+		must(t, 0, second(s.PublishRateCard(t.Context(), mutation(), quota.RateCard{ID: "standard",
+			Prices: []quota.Price{double("input_tokens", 1e6), double("output_tokens", 3e6)}})))
+		when(t, func() bool { return quote().Held == 8e6 })
+		wantAt(t, "priced anew", time.Since(began), poll)
+		after := b.granted(chat("acme", 1000, 1000))
+		if after.Held != 8e6 || after.PriceVersion <= before.PriceVersion {
+			t.Errorf("%d held at price version %d, behind %d", after.Held, after.PriceVersion, before.PriceVersion)
+		}
+
+		time.Sleep(poll / 5)
+		must(t, 0, second(s.PublishPlan(t.Context(), mutation(), authz.Plan{ID: "basic", RateCard: "standard",
+			Entitlements: []authz.Entitlement{{Feature: "small"}}})))
+		must(t, 0, second(s.Subscribe(t.Context(), mutation(), "acme", authz.PlanRef{ID: "basic"})))
+		when(t, func() bool { return quote().Denial.Reason == quota.DeniedNotEntitled })
+		wantAt(t, "no longer entitled", time.Since(began), 2*poll)
+		if d := b.reserve(chat("acme", 1000, 1000)); d.Allowed {
+			t.Errorf("allowed %s on a plan without it", d.Feature)
+		}
+
+		if r := b.commit(before.Token, 1000, 500); r.Late || r.Charged != 2.5e6 {
+			t.Errorf("reserved at the old price: %+v", r)
+		}
+		if r := b.commit(after.Token, 1000, 500); r.Late || r.Charged != 5e6 {
+			t.Errorf("reserved at the new price: %+v", r)
+		}
+		b.audited()
+	})
+}
+
+// TestDrainWithTheStoreAway: it ends in the time that it is given. A commit meanwhile is answered for
+// certain, or as OUTCOME_UNKNOWN; then another node answers it, and it is charged once.
+func TestDrainWithTheStoreAway(t *testing.T) {
+	const given = 35 * time.Second
+	for _, tt := range []struct {
+		name string
+		kind faultstore.Kind
+		away time.Duration
+		ends bool // the drain does all that it has to
+	}{
+		{"comes back", faultstore.FailBefore, 8 * time.Second, true},
+		{"stays away", faultstore.FailBefore, 2 * time.Minute, false},
+		{"its answers are lost", faultstore.FailAfter, 2 * time.Minute, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, s quota.Store) {
+				b, _ := member(t, s)
+				b.catalogue()
+				b.account("acme", "", 1e9)
+				a, f := member(t, s)
+				c := authority.DefaultConfig()
+				r := chat("acme", 1000, 1000)
+				r.TTL = c.MaxHold
+				settled, held := a.granted(r), a.granted(r)
+
+				f.Inject(faultstore.Fault{Many: -1, Kind: tt.kind})
+				defer time.AfterFunc(tt.away, f.Clear).Stop()
+				answer := make(chan error, 1)
+				began := time.Now()
+				go func() {
+					_, err := a.Commit(t.Context(), gate(), &quota.Settle{Token: settled.Token, Usage: usage(1000, 500)})
+					answer <- err
+				}()
+				ctx, cancel := context.WithTimeout(t.Context(), given)
+				defer cancel()
+				err, want := a.Drain(ctx), given
+				if tt.ends {
+					want = c.DrainFor // for what is held
+				}
+				if (err == nil) != tt.ends {
+					t.Errorf("drain: %v", err)
+				}
+				wantAt(t, "drained", time.Since(began), want)
+				if err := <-answer; tt.ends {
+					must(t, 0, err)
+				} else {
+					wantReason(t, err, quota.ReasonOutcomeUnknown)
+				}
+				a.stop()
+
+				time.Sleep(4 * c.Poll) // the reaper has looked, and nothing promised was closed
+				written := tt.ends || tt.kind == faultstore.FailAfter
+				if r := b.commit(settled.Token, 1000, 500); r.Late || r.Charged != 2.5e6 || r.Replayed != written {
+					t.Errorf("the same commit elsewhere: %+v", r)
+				}
+				if r := b.commit(held.Token, 1000, 1000); r.Late || r.Charged != 4e6 {
+					t.Errorf("a commit of what outlived the node: %+v", r)
+				}
+				when(t, func() bool { return must1(t)(b.Balance(t.Context(), "acme")).Elsewhere == 0 })
+				b.audited()
+				if got := must1(t)(b.Balance(t.Context(), "acme")); got.Total != 1e9-6.5e6 || got.Debt != 0 {
+					t.Errorf("balance %+v; want two commits charged once each", got)
+				}
+			})
+		})
+	}
+}
+
+// TestOutage takes the store away from two nodes: reservations go on from what is drawn until the
+// lease ends, commits wait, and none is lost. Who comes back first buries nobody (R30).
+func TestOutage(t *testing.T) {
+	for _, away := range []time.Duration{8 * time.Second, 2 * time.Minute} {
+		bubble(t, func(t *testing.T, s quota.Store) {
+			f, c := faultstore.New(s), authority.DefaultConfig()
+			a := start(t, f, c)
+			a.catalogue()
+			a.account("acme", "", 1e12)
+			time.Sleep(c.Lease / 15) // so they do not renew at the same instant
+			b := start(t, f, c)
+			lives := [2]string{a.Status().Incarnation, b.Status().Incarnation}
+			open := a.granted(chat("acme", 1000, 1000))
+
+			f.SetDown(true)
+			defer time.AfterFunc(away, func() { f.SetDown(false) }).Stop()
+			began, stops := time.Now(), time.Until(a.Status().LeaseUntil)-c.Lease/1000-c.Skew
+			answer := make(chan error, 1)
+			go func() {
+				_, err := a.Commit(t.Context(), gate(), &quota.Settle{Token: open.Token, Usage: usage(1000, 500)})
+				answer <- err
+			}()
+			for time.Since(began) < min(away, stops)-time.Second {
+				a.granted(chat("acme", 10, 10)) // from memory
+				time.Sleep(time.Second)
+			}
+			if away > stops {
+				when(t, a.stopped)
+				wantAt(t, "refused", time.Since(began), stops)
+			}
+			if err := <-answer; away < c.SettleTimeout {
+				must(t, 0, err)
+			} else {
+				wantReason(t, err, quota.ReasonOutcomeUnknown)
+			}
+			time.Sleep(away - time.Since(began))
+			if after := when(t, func() bool { return a.Status().Ready && b.Status().Ready }); after > c.Lease/6+c.Poll+step {
+				t.Errorf("back after %s", after)
+			}
+			if r := a.commit(open.Token, 1000, 500); r.Late || r.Charged != 2.5e6 {
+				t.Errorf("the same commit again: %+v", r)
+			}
+			b.commit(b.granted(chat("acme", 1000, 1000)).Token, 1000, 1000)
+			if now := [2]string{a.Status().Incarnation, b.Status().Incarnation}; now != lives {
+				t.Errorf("R30: %v became %v", lives, now)
+			}
+			a.audited()
+			b.audited()
+			if got := must1(t)(b.Balance(t.Context(), "acme")); got.Total != 1e12-6.5e6 {
+				t.Errorf("total %d; want two commits charged once each", got.Total)
+			}
+		})
+	}
+}
+
+// TestLeaseLost cuts a node off until another one has buried it: it begins a new incarnation when it
+// is back, settles what the old one issued, and that one's lanes are closed (R30, R26).
+func TestLeaseLost(t *testing.T) {
+	bubble(t, func(t *testing.T, s quota.Store) {
+		b, _ := member(t, s)
+		b.catalogue()
+		b.account("acme", "", 1e9)
+		a, f := member(t, s)
+		c, before := authority.DefaultConfig(), a.Status().Incarnation
+		r := chat("acme", 1000, 1000)
+		r.TTL = c.MaxHold
+		early, late := a.granted(r), a.granted(r)
+
+		f.SetDown(true)
+		time.Sleep(c.Lease + c.Lease/3)
+		f.SetDown(false)
+		if after := when(t, func() bool { return a.Status().Ready }); after > c.Lease/6+c.Poll+step {
+			t.Errorf("back after %s", after)
+		}
+		if a.Status().Incarnation == before {
+			t.Error("it issues, and is dead in the database")
+		}
+		if r := a.commit(early.Token, 1000, 500); r.Late || r.Charged != 2.5e6 {
+			t.Errorf("commit in the old incarnation's lane: %+v", r)
+		}
+		a.commit(a.granted(chat("acme", 1000, 1000)).Token, 1000, 1000)
+		when(t, func() bool { return oldLanesClosed(a, before) })
+		if r := a.commit(late.Token, 1000, 1000); !r.Late || r.Charged != 4e6 {
+			t.Errorf("commit after the old lane closed: %+v; want LATE", r)
+		}
+		a.audited()
+		if got := must1(t)(a.Balance(t.Context(), "acme")); got.Total != 1e9-10.5e6 {
+			t.Errorf("total %d; want three commits charged once each", got.Total)
+		}
 	})
 }
