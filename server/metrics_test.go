@@ -1,11 +1,15 @@
 package server_test
 
 import (
+	"context"
+	"log/slog"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -14,6 +18,9 @@ import (
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/authority"
 	"github.com/purser-io/purser/server"
+	"github.com/purser-io/purser/server/auditor"
+	"github.com/purser-io/purser/storage/relational"
+	"github.com/purser-io/purser/storage/sqlite"
 )
 
 // count tells metrics of one of everything.
@@ -165,4 +172,67 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	if allocs := testing.AllocsPerRun(100, func() { count(m, trace.SpanContext{}) }); allocs != 0 {
 		t.Errorf("%v allocations", allocs)
 	}
+}
+
+// TestAuditsAreShown: books that an audit finds wrong are seen at the next one, an interval later,
+// and such as could not be audited leave what is known. In fake time, of real books.
+func TestAuditsAreShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := sqlite.Options{Path: filepath.Join(t.TempDir(), "purser.db"), Clock: func() int64 { return time.Now().UnixNano() }}
+		store, err := sqlite.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		now := quota.Mutation{Principal: "test", Now: time.Now().UnixNano()}
+		_, err = store.CreateAccount(t.Context(), now, quota.Account{ID: "acme"})
+		if err == nil {
+			_, err = store.CreateGrant(t.Context(), now, "acme", quota.Pot{ID: quota.GrantPotID("one"), Kind: quota.PotWallet, Granted: 1e6,
+				Start: now.Now, End: quota.Never, GrantKind: quota.GrantPurchased})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, every, away := server.NewMetrics(), 6*time.Hour, false
+		a := &auditor.Auditor{Every: every, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Metrics: m,
+			Open: func(ctx context.Context) (auditor.Store, error) {
+				if away {
+					return nil, quota.Errorf(quota.ReasonStoreUnavailable, "away")
+				}
+				readOnly := o
+				readOnly.ReadOnly = true
+				return sqlite.Open(ctx, readOnly)
+			}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- a.Run(ctx) }()
+		shows := func(want ...string) {
+			t.Helper()
+			w := httptest.NewRecorder()
+			m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			for _, line := range want {
+				if !strings.Contains(w.Body.String(), line+"\n") {
+					t.Errorf("after %v no %s", time.Duration(time.Now().UnixNano()-now.Now), line)
+				}
+			}
+		}
+		time.Sleep(every) // the first comes at random within it
+		shows(`purser_audits_total{result="balanced"} 1`, `purser_audit_findings 0`)
+		err = store.Write(t.Context(), func(tx relational.Tx) error {
+			_, err := tx.Exec(t.Context(), "UPDATE pots SET available = available + 1")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(every)
+		shows(`purser_audits_total{result="balanced"} 1`, `purser_audits_total{result="findings"} 1`, `purser_audit_findings 1`)
+		away = true
+		time.Sleep(every)
+		shows(`purser_audits_total{result="findings"} 1`, `purser_audits_total{result="failed"} 1`, `purser_audit_findings 1`)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
