@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // looks past the proxy
 
 	"github.com/purser-io/purser/internal/faultproxy"
@@ -41,8 +42,12 @@ var (
 	twice       = outcome{relational.ErrDuplicate, true}
 )
 
+// delay is that of Delay: well below the store's limit.
+const delay = 20 * time.Millisecond
+
 // TestFaults makes each fault happen to a flush, to a COMMIT and to a statement before it, through
-// the real store: what it says of the outcome must be true, and the fault must have been met.
+// the real store: what it says of the outcome must be true, and the fault must have been met, and
+// been of its kind: the SQLSTATE, the wait, the sending again.
 func TestFaults(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		if err := cockroach.Migrate(t.Context(), url); err != nil {
@@ -55,27 +60,28 @@ func TestFaults(t *testing.T) {
 		t.Cleanup(func() { _ = db.Close() })
 		for i, c := range []struct {
 			kind                     faultproxy.Kind
+			code                     string // SQLSTATE that the caller is told, but of a duplicate; "" = none
 			flush, commit, statement outcome
 		}{
-			{faultproxy.Cut, unknownNot, unknownNot, unavailable},
-			{faultproxy.CutAfter, unknownDone, unknownDone, unavailable},
-			{faultproxy.Unknown, unknownNot, unknownNot, unavailable},
-			{faultproxy.UnknownAfter, unknownDone, unknownDone, unavailable},
-			{faultproxy.Restart, fine, fine, fine},
-			{faultproxy.Shutdown, unknownNot, unknownNot, unavailable},
-			{faultproxy.ShutdownAfter, unknownDone, unknownDone, unavailable},
-			{faultproxy.Zombie, unknownNot, unknownNot, unavailable},
-			{faultproxy.Delay, fine, fine, fine},
-			{faultproxy.Hang, unknownNot, unknownNot, unavailable},
-			{faultproxy.HangAfter, unknownDone, unknownDone, unavailable},
-			{faultproxy.Duplicate, duplicate, duplicate, duplicate},
-			{faultproxy.Twice, twice, fine, fine},
-			{faultproxy.Truncate, unknownDone, unknownDone, unavailable},
+			{faultproxy.Cut, "", unknownNot, unknownNot, unavailable},
+			{faultproxy.CutAfter, "", unknownDone, unknownDone, unavailable},
+			{faultproxy.Unknown, "40003", unknownNot, unknownNot, unavailable},
+			{faultproxy.UnknownAfter, "40003", unknownDone, unknownDone, unavailable},
+			{faultproxy.Restart, "", fine, fine, fine},
+			{faultproxy.Shutdown, "57P01", unknownNot, unknownNot, unavailable},
+			{faultproxy.ShutdownAfter, "57P01", unknownDone, unknownDone, unavailable},
+			{faultproxy.Zombie, "", unknownNot, unknownNot, unavailable},
+			{faultproxy.Delay, "", fine, fine, fine},
+			{faultproxy.Hang, "", unknownNot, unknownNot, unavailable},
+			{faultproxy.HangAfter, "", unknownDone, unknownDone, unavailable},
+			{faultproxy.Duplicate, "", duplicate, duplicate, duplicate},
+			{faultproxy.Twice, "", twice, fine, fine},
+			{faultproxy.Truncate, "", unknownDone, unknownDone, unavailable},
 		} {
 			t.Run(c.kind.String(), func(t *testing.T) {
 				t.Parallel()
 				p := faultproxy.New(t, url)
-				l := &line{t: t, proxy: p, db: db, store: open(t, p.URL()), kind: c.kind}
+				l := &line{t: t, proxy: p, db: db, store: open(t, p.URL()), kind: c.kind, code: c.code}
 				first := int64(1 + 3*i)
 				l.try("flush", c.flush, faultproxy.Append, faultproxy.Commit, first, l.flush, `SELECT count(*) FROM journal WHERE lane_id = $1`)
 				const fenced = `SELECT count(*) FROM lanes WHERE lane_id = $1 AND state = 2`
@@ -96,6 +102,7 @@ type line struct {
 	db    *sql.DB
 	store *cockroach.Store
 	kind  faultproxy.Kind
+	code  string
 }
 
 func open(t *testing.T, url string) *cockroach.Store {
@@ -136,8 +143,23 @@ func (l *line) try(what string, want outcome, op faultproxy.Op, at faultproxy.Po
 VALUES ($1, 'test', 0, 1, 0, 0, 0, 0)`, lane); err != nil {
 		l.t.Fatal(err)
 	}
-	fault := l.proxy.Inject(faultproxy.Fault{Op: op, At: at, Kind: l.kind})
+	f := faultproxy.Fault{Op: op, At: at, Kind: l.kind}
+	if l.kind == faultproxy.Delay {
+		f.For = delay
+	}
+	fault, before, began := l.proxy.Inject(f), l.proxy.Seen(op), time.Now()
 	err := do(lane)
+	if waited := time.Since(began); waited < f.For {
+		l.t.Errorf("%s: took %v; want %v at least", what, waited, f.For)
+	}
+	sent := l.proxy.Seen(op) - before
+	code, said := l.code, &pgconn.PgError{}
+	if want.told == relational.ErrDuplicate {
+		code = "23505"
+	}
+	if _ = errors.As(err, &said); said.Code != code {
+		l.t.Errorf("%s: got %v; want SQLSTATE %q", what, err, code)
+	}
 	if !errors.Is(err, want.told) || want.told == nil && err != nil {
 		l.t.Errorf("%s: got %v; want %v", what, err, want.told)
 	}
@@ -149,8 +171,12 @@ VALUES ($1, 'test', 0, 1, 0, 0, 0, 0)`, lane); err != nil {
 	if done := l.count(count, lane) == 1; done != (want.done || l.kind == faultproxy.Zombie && at == faultproxy.Commit) {
 		l.t.Errorf("%s: in the end, done is %t", what, done)
 	}
+	before = l.proxy.Seen(op)
 	if err := do(lane); err != nil && !errors.Is(err, relational.ErrDuplicate) {
 		l.t.Errorf("%s: the same again, without a fault: %v", what, err)
+	}
+	if more := sent > l.proxy.Seen(op)-before; more != (l.kind == faultproxy.Restart) {
+		l.t.Errorf("%s: %d statements were sent, without a fault %d", what, sent, l.proxy.Seen(op)-before)
 	}
 	if l.count(count, lane) != 1 {
 		l.t.Errorf("%s: the same again did nothing", what)
