@@ -22,8 +22,7 @@ const (
 )
 
 // tells says by what a statement gives away its operation. The first that fits wins. TestWire of
-// package authority wants to see those of Append, Settle, Draw, Project, Renew, Poll and Admin, so
-// that they do not go stale.
+// package authority wants to see every operation, so that they do not go stale.
 var tells = []struct {
 	text string
 	op   Op

@@ -23,7 +23,8 @@ import (
 // take a time limit each.
 var onTheWire = faultproxy.Rates{faultproxy.Cut: 15, faultproxy.CutAfter: 20, faultproxy.Unknown: 20, faultproxy.UnknownAfter: 20,
 	faultproxy.Restart: 30, faultproxy.Shutdown: 10, faultproxy.ShutdownAfter: 10, faultproxy.Zombie: 20, faultproxy.Delay: 20,
-	faultproxy.Hang: 1, faultproxy.HangAfter: 1, faultproxy.Twice: 15, faultproxy.Truncate: 10}
+	faultproxy.Hang: 1, faultproxy.HangAfter: 1, faultproxy.Twice: 15, faultproxy.Truncate: 10,
+	faultproxy.Duplicate: 10}
 
 // TestWire runs two nodes on one database whose connections fail in every way there is, by a
 // seed, under clients that ask until they are answered. What they were told was charged is what
@@ -106,24 +107,25 @@ func (w *wire) run() []string {
 	for i := range 6 {
 		clients.Go(func() { w.client(i) })
 	}
+	w.outage()
 	clients.Wait()
 	w.proxy.Heal()
 	met := 0
 	for kind := range onTheWire {
 		met += w.proxy.Met(faultproxy.Kind(kind))
 	}
-	for _, op := range []faultproxy.Op{faultproxy.Append, faultproxy.Settle, faultproxy.Draw, faultproxy.Project,
-		faultproxy.Renew, faultproxy.Poll, faultproxy.Admin} {
-		if w.proxy.Seen(op) == 0 {
-			w.fail("no statement of %s was seen", op)
-		}
-	}
-	if met < 10 {
-		w.fail("only %d statements met a fault", met)
+	if met < 10 || w.proxy.Met(faultproxy.Duplicate) == 0 {
+		w.fail("only %d statements met a fault, %d of them Duplicate", met, w.proxy.Met(faultproxy.Duplicate))
 	}
 	for _, n := range w.nodes {
 		if err := n.Quiesce(w.t.Context()); err != nil {
 			w.fail("quiesce: %v", err)
+		}
+	}
+	for _, op := range []faultproxy.Op{faultproxy.Append, faultproxy.Settle, faultproxy.Draw, faultproxy.Return, faultproxy.Project,
+		faultproxy.Renew, faultproxy.Poll, faultproxy.Close, faultproxy.Admin} {
+		if w.proxy.Seen(op) == 0 {
+			w.fail("no statement of %s was seen", op)
 		}
 	}
 	for _, n := range w.nodes {
@@ -145,6 +147,21 @@ func (w *wire) run() []string {
 	}
 	w.t.Logf("seed %d: %d statements met a fault, %d micros charged", w.seed, met, w.charged)
 	return w.wrong
+}
+
+// outage takes the database away from both nodes in the middle of the work, for less than a lease.
+func (w *wire) outage() {
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	for before := w.proxy.Seen(faultproxy.Append); w.proxy.Seen(faultproxy.Append) < before+20; time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil {
+			w.fail("no work was seen that an outage could meet")
+			return
+		}
+	}
+	w.proxy.SetDown(true)
+	time.Sleep(shared().Lease / 4)
+	w.proxy.SetDown(false)
 }
 
 func (w *wire) fail(format string, args ...any) {
