@@ -35,6 +35,11 @@ func (a *Authority) flushLoop(ctx context.Context, l *lane) {
 			wait = backoffFirst
 			a.trouble.Store(nil)
 		default: // unknown or unavailable: the same batch again (R5)
+			if l.guest && errors.Is(err, quota.ReasonContention) {
+				l.mu.Lock()
+				l.journal.Halve()
+				l.mu.Unlock()
+			}
 			if known, ok := errors.AsType[*quota.Error](err); ok {
 				a.trouble.Store(known)
 			}

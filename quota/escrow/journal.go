@@ -11,13 +11,14 @@ type Journal struct {
 	queue  []*Pending
 	bound  int
 	rows   int // of a batch, at most
+	most   int // of the next one: fewer after one that lost against others
 	closed bool
 }
 
 // NewJournal makes the journal of an empty lane that queues at most bound settlements and
 // flushes at most rows of them together.
 func NewJournal(lane quota.LaneID, bound, rows int) *Journal {
-	return &Journal{lane: lane, next: 1, bound: bound, rows: rows}
+	return &Journal{lane: lane, next: 1, bound: bound, rows: rows, most: rows}
 }
 
 // Lane is the lane written to.
@@ -44,7 +45,7 @@ func (j *Journal) Closed() bool { return j.closed }
 // the next one. It is empty if there is nothing to send.
 func (j *Journal) Batch() (no int64, batch []*Pending) {
 	if len(j.flight) == 0 && len(j.queue) > 0 {
-		n := min(len(j.queue), j.rows)
+		n := min(len(j.queue), j.most)
 		j.flight = append(j.flight[:0], j.queue[:n]...)
 		rest := copy(j.queue, j.queue[n:])
 		clear(j.queue[rest:])
@@ -109,8 +110,16 @@ func (j *Journal) Judged(fates []quota.Settlement, used bool) []*Pending {
 	if used {
 		j.next++
 	}
-	j.queue = append(again, j.queue...)
+	j.queue, j.most = append(again, j.queue...), min(2*j.most, j.rows)
 	return done
+}
+
+// Halve ends a sending of a guest lane's batch that definitely wrote nothing because it lost
+// against others. The batch becomes half as large, so that what they fight over holds up less.
+// If an earlier sending lands after all, what is left out here is found settled by it.
+func (j *Journal) Halve() {
+	j.most = max(len(j.flight)/2, 1)
+	j.queue = append(j.land(), j.queue...)
 }
 
 // Fenced ends the journal: the lane is closing. What was not durable is handed back, to be

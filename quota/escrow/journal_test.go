@@ -95,3 +95,25 @@ func TestJournalRefusedByNobody(t *testing.T) {
 	expectBatch(t, j, 1, 1)
 	expectViolation(t, "R20", func() { j.Refused(nil) })
 }
+
+// TestJournalHalves: a guest lane's batch that lost against others is cut down, keeps its number,
+// and grows again with each that lands.
+func TestJournalHalves(t *testing.T) {
+	j := NewJournal(1, 100, 8)
+	pushed(j, 1, 2, 3, 4, 5, 6, 7)
+	expectBatch(t, j, 1, 1, 2, 3, 4, 5, 6, 7)
+	for _, left := range [][]uint64{{1, 2, 3}, {1}, {1}} {
+		j.Halve()
+		expectBatch(t, j, 1, left...)
+	}
+	for no, want := range [][]uint64{2: {2, 3}, 3: {4, 5, 6, 7}} {
+		if want != nil {
+			_, batch := j.Batch()
+			j.Judged(make([]quota.Settlement, len(batch)), true)
+			expectBatch(t, j, int64(no), want...)
+		}
+	}
+	if j.Len() != 4 {
+		t.Errorf("%d are left, want 4", j.Len())
+	}
+}

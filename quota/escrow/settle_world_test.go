@@ -143,6 +143,8 @@ func (e *engine) flushGuest() {
 		for _, x := range e.guest.Judged(fates, used) {
 			e.finish(x)
 		}
+	case !unknown(err):
+		e.guest.Halve()
 	}
 }
 
