@@ -51,13 +51,21 @@ func (a *Authority) reap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range lanes {
-		if err := a.closeLane(ctx, l); err != nil {
+	// Each node begins with another lane, and goes on behind one that others are closing: else all
+	// of them lose against one another.
+	first, contended := int(uint64(e.guest.journal.Lane())%uint64(max(len(lanes), 1))), error(nil)
+	for i := range lanes {
+		err := a.closeLane(ctx, lanes[(first+i)%len(lanes)])
+		if errors.Is(err, quota.ReasonContention) {
+			contended = err
+		} else if err != nil {
 			return err
 		}
 	}
-	_, err = a.deps.Store.ExpireGrants(ctx, a.now(), reapGrants)
-	return err
+	if _, err = a.deps.Store.ExpireGrants(ctx, a.now(), reapGrants); err != nil {
+		return err
+	}
+	return contended
 }
 
 // closeLane fences a lane, then returns its allotments' residues batch by batch.
