@@ -76,6 +76,8 @@ type accounts struct {
 	clock Clock
 	bound int
 	zones zones
+	// refresh takes in policy as it is now.
+	refresh func(context.Context) error
 
 	mu      sync.RWMutex
 	known   map[string]*account
@@ -130,10 +132,23 @@ func (c *accounts) load(ctx context.Context, id string) (*account, error) {
 		if err != nil {
 			return nil, err
 		}
+		// Its plan may be newer than the catalogue here: an account that was just set up is not
+		// told that it has no right to what it bought.
+		if a.Revision > c.appliedRevision() {
+			if err := c.refresh(ctx); err != nil {
+				return nil, err
+			}
+		}
 		if c.keep(a.Account().ID, a) {
 			return a, nil
 		}
 	}
+}
+
+func (c *accounts) appliedRevision() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.applied
 }
 
 // loadTimeout bounds a read that requests wait for.
