@@ -31,7 +31,7 @@ func TestSurvivorOfTwoNodes(t *testing.T) {
 	g.awaitMore(500)
 	g.finish()
 	charged := account(t, g)
-	awaitBuried(t, store)
+	awaitBuried(t, store, 1)
 	charged["acme"] += commitLate(t, dial(t, key, nil, a.address), orphan)
 	awaitBalance(t, a, charged)
 	a.terminate()

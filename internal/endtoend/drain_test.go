@@ -32,7 +32,7 @@ func drainUnderLoad(t *testing.T, store string) {
 	n.serve() // for those that the gateway had to keep, and to see the balance
 	g.awaitMore(50)
 	g.finish()
-	awaitBuried(t, store)
+	awaitBuried(t, store, 1)
 	awaitBalance(t, n, account(t, g))
 	n.terminate()
 	audited(t, store, true, files(g)...)

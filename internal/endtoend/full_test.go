@@ -60,7 +60,7 @@ func filled(t *testing.T, n *node, makeRoom func()) {
 		}
 		charged += s.Receipt.Charged
 	}
-	awaitBuried(t, n.store)
+	awaitBuried(t, n.store, 1)
 	awaitBalance(t, n, map[string]int64{"acme": charged})
 }
 

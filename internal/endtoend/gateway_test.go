@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/purser-io/purser/clients/go"
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
@@ -28,8 +30,8 @@ type settings struct {
 	Seed      uint64
 	// Elsewhere makes it settle at another node than the one that reserved, where there is one.
 	Elsewhere bool
-	// Intents and Acknowledged are the files it writes.
-	Intents, Acknowledged string
+	// Intents, Acknowledged and Abandoned are the files it writes.
+	Intents, Acknowledged, Abandoned string
 	// Open are settlements that an earlier gateway died with: they are sent first.
 	Open []intent
 }
@@ -42,6 +44,7 @@ type intent struct {
 	Input   int64  `json:"input_tokens"` // of a commit
 	Output  int64  `json:"output_tokens"`
 	Release bool   `json:"release"`
+	Stream  bool   `json:"stream"` // part of it was reported before
 }
 
 // acknowledgement is an answer, in the form that purser audit --against takes.
@@ -61,6 +64,7 @@ type gateway struct {
 	each         []*purser.Client // one for each address
 	intents      *record
 	acknowledged *record
+	abandoned    *record // reservations that nobody settles, with the price of what was reported
 
 	mu       sync.Mutex
 	accounts map[string]string // of intents that the client keeps
@@ -91,6 +95,9 @@ func (g *gateway) run(text string) (err error) {
 		return err
 	}
 	if g.acknowledged, err = newRecord(g.Acknowledged); err != nil {
+		return err
+	}
+	if g.abandoned, err = newRecord(g.Abandoned); err != nil {
 		return err
 	}
 	if err := g.dial(); err != nil {
@@ -137,37 +144,97 @@ func (g *gateway) dial() (err error) {
 func (g *gateway) work(ctx context.Context, random *rand.Rand) {
 	accounts := []string{"acme", "acme-search", "globex"}
 	for ctx.Err() == nil {
-		account := accounts[random.IntN(len(accounts))]
-		at := random.IntN(len(g.each))
-		client := g.client
+		i := intent{Account: accounts[random.IntN(len(accounts))], Input: int64(random.IntN(300)), Output: int64(random.IntN(400))}
 		if g.Elsewhere {
-			client = g.each[at]
-		}
-		input, output := int64(random.IntN(300)), int64(random.IntN(400))
-		handle, err := client.Gate(ctx, purser.Request{Account: account, Features: []string{"chat"}, TTL: time.Second,
-			Estimates: []purser.Estimate{purser.Need("input_tokens", input), purser.Want("output_tokens", output, 0)},
-			Labels:    map[string]string{"user": fmt.Sprintf("u%d", random.IntN(5))}})
-		if err != nil {
-			g.refused(ctx, err)
-			continue
-		}
-		next := intent{ID: handle.Reservation().GetReservationId(), Account: account, Token: handle.Reservation().GetToken(),
-			Input: input, Output: random.Int64N(2*output + 1)} // up to twice the hold
-		switch dice := random.IntN(100); {
-		case dice < 3:
-			continue // a worker that vanished: the hold expires
-		case dice < 15:
-			next.Release, next.Input, next.Output = true, 0, 0
-		}
-		if err := g.intents.write(next); err != nil {
-			g.fail(err)
-			return
-		}
-		if g.Elsewhere {
-			g.settleElsewhere(at, next)
+			g.generateElsewhere(ctx, i, random)
 		} else {
-			g.settle(handle, next)
+			g.generate(ctx, i, random)
 		}
+	}
+}
+
+// generate reserves for i and settles, as programs do.
+func (g *gateway) generate(ctx context.Context, i intent, random *rand.Rand) {
+	handle, err := g.client.Gate(ctx, purser.Request{Account: i.Account, Features: []string{"chat"}, TTL: time.Second,
+		Estimates: []purser.Estimate{purser.Need("input_tokens", i.Input), purser.Want("output_tokens", i.Output, 0)},
+		Labels:    map[string]string{"user": fmt.Sprintf("u%d", random.IntN(5))}})
+	if err != nil {
+		g.refused(ctx, err)
+		return
+	}
+	i.ID, i.Token = handle.Reservation().GetReservationId(), handle.Reservation().GetToken()
+	if i.ends(random) && g.intend(i) {
+		g.settle(handle, i)
+	}
+}
+
+// ends decides how a generation ends: with a commit of up to twice what was held, or with a
+// release. It is false if its worker vanishes, and the hold expires.
+func (i *intent) ends(random *rand.Rand) bool {
+	i.Output = random.Int64N(2*i.Output + 1)
+	dice := random.IntN(100)
+	if dice < 15 {
+		i.Release, i.Input, i.Output = true, 0, 0
+	}
+	return dice >= 3
+}
+
+// intend writes down what is about to be sent.
+func (g *gateway) intend(i intent) bool {
+	err := g.intents.write(i)
+	if err != nil {
+		g.fail(err)
+	}
+	return err == nil
+}
+
+// generateElsewhere reserves for i at some node and settles at another. It does not use the
+// client's rules, so that they are not all that is tested. Some generations are streams.
+func (g *gateway) generateElsewhere(ctx context.Context, i intent, random *rand.Rand) {
+	at := random.IntN(len(g.each))
+	attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	api := g.each[at].Authority(i.Account)
+	r, err := api.CheckAndReserve(attempt, &purserv1.CheckAndReserveRequest{Account: i.Account, Candidates: []string{"chat"},
+		Ttl: durationpb.New(time.Second), Estimates: i.estimates(), Labels: map[string]string{"user": fmt.Sprintf("u%d", random.IntN(5))}})
+	if err != nil {
+		g.away(ctx, fmt.Errorf("reserve: %w", err), status.Code(err))
+		return
+	}
+	if r.GetReservation() == nil {
+		g.fail(fmt.Errorf("reserve: denied: %v", r.GetDenial()))
+		return
+	}
+	i.ID, i.Token = r.GetReservation().GetReservationId(), r.GetReservation().GetToken()
+	if random.IntN(4) == 0 {
+		g.stream(attempt, api, at, i, random)
+	} else if i.ends(random) && g.intend(i) {
+		g.settleElsewhere(at, i)
+	}
+}
+
+// stream is a generation that is extended, reported on as it goes, and in the end settled or
+// abandoned. Then what was reported is charged (R23).
+func (g *gateway) stream(ctx context.Context, api purserv1.AuthorityServiceClient, at int, i intent, random *rand.Rand) {
+	i.Stream, i.Output = true, 2*i.Output
+	if r, err := api.Extend(ctx, &purserv1.ExtendRequest{Token: i.Token, Estimates: i.estimates()}); err == nil && r.GetReservation() != nil {
+		i.Token = r.GetReservation().GetToken()
+	}
+	if !g.intend(i) {
+		return
+	}
+	part := i
+	part.Output /= 2
+	interim := part.request()
+	interim.Final = new(bool)
+	r, err := api.Commit(ctx, interim)
+	reported := err == nil && r.GetState() == purserv1.ReservationState_RESERVATION_STATE_HELD
+	if !reported || random.IntN(3) > 0 {
+		g.settleElsewhere(at, i)
+		return
+	}
+	if err := g.abandoned.write(acknowledgement{ID: i.ID, Account: i.Account, Charged: part.price()}); err != nil {
+		g.fail(err)
 	}
 }
 
@@ -205,13 +272,9 @@ func (g *gateway) keep(i intent) {
 	}
 }
 
-// settleElsewhere asks the node that did not reserve first, and then either, until it is told;
-// it does not use the client's rules, so that they are not all that is tested.
+// settleElsewhere asks a node that did not reserve first, and then any, until it is told.
 func (g *gateway) settleElsewhere(reservedAt int, i intent) {
-	p := &purserv1.CommitRequest{Token: i.Token, Outcome: purserv1.Outcome_OUTCOME_SUCCESS}
-	for _, q := range i.usage() {
-		p.Usage = append(p.Usage, &purserv1.MeterQuantity{Meter: q.Meter, Quantity: q.Quantity})
-	}
+	p := i.request()
 	err := persist(func(ctx context.Context, try int) error {
 		api := g.each[(reservedAt+1+try)%len(g.each)].Authority(i.Account)
 		if i.Release {
@@ -238,6 +301,22 @@ func (i *intent) usage() []purser.Quantity {
 	}
 	return []purser.Quantity{purser.Used("input_tokens", i.Input), purser.Used("output_tokens", i.Output)}
 }
+
+func (i *intent) estimates() []*purserv1.Estimate {
+	return []*purserv1.Estimate{{Meter: "input_tokens", Quantity: i.Input}, {Meter: "output_tokens", Quantity: i.Output}}
+}
+
+// request is the commit of it.
+func (i *intent) request() *purserv1.CommitRequest {
+	p := &purserv1.CommitRequest{Token: i.Token, Outcome: purserv1.Outcome_OUTCOME_SUCCESS}
+	for _, q := range i.usage() {
+		p.Usage = append(p.Usage, &purserv1.MeterQuantity{Meter: q.Meter, Quantity: q.Quantity})
+	}
+	return p
+}
+
+// price is what its usage costs, in micros.
+func (i *intent) price() int64 { return 1000*i.Input + 3000*i.Output }
 
 // settled is told by the client what became of a settlement that it kept.
 func (g *gateway) settled(s purser.Settled) {
@@ -270,13 +349,23 @@ func (g *gateway) acknowledge(id, account string, r purser.Receipt) {
 // goes, may be the reason.
 func (g *gateway) refused(ctx context.Context, err error) {
 	failure, ok := errors.AsType[*purser.Error](err)
-	switch {
-	case ctx.Err() != nil:
-	case ok && (failure.Code == codes.Unavailable || failure.Code == codes.DeadlineExceeded):
-		g.tell(failure)
-	default:
-		g.fail(fmt.Errorf("reserve: %w", err))
+	code := codes.Unknown
+	if ok {
+		code = failure.Code
 	}
+	if g.away(ctx, fmt.Errorf("reserve: %w", err), code) && ok {
+		g.tell(failure)
+	}
+}
+
+// away reports whether an error says that a node is away; any other is one too many, unless the
+// gateway is about to end.
+func (g *gateway) away(ctx context.Context, err error, code codes.Code) bool {
+	away := code == codes.Unavailable || code == codes.DeadlineExceeded
+	if !away && ctx.Err() == nil {
+		g.fail(err)
+	}
+	return away
 }
 
 // tell prints each reason once, and whether it was said to be definite.

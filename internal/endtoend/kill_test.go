@@ -48,7 +48,7 @@ func killAgainAndAgain(t *testing.T, store string, random *rand.Rand) {
 	current.awaitMore(leastWork)
 	current.finish()
 	charged := account(t, gateways...)
-	awaitBuried(t, store)
+	awaitBuried(t, store, 1)
 	awaitBalance(t, n, charged)
 	audited(t, store, false, files(gateways...)...) // beside the running node
 	n.terminate()

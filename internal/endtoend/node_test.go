@@ -31,7 +31,7 @@ var quick = []string{"--lease=1s", "--max-hold=2s", "--grace=500ms", "--poll=50m
 const booksBalance = "audit: ok, books balance"
 
 // granted is what each paying account of the catalogue has, in micros.
-const granted = 4_000_000_000
+const granted = 400_000_000_000
 
 // catalogue has two accounts that pay, one of them for a department too, with pots of all kinds: two
 // grants, a budget for each user, a quota on requests.
@@ -56,7 +56,7 @@ accounts:
     plan: pro
     grants:
       - {id: acme-welcome, credits: 1000, kind: PROMOTIONAL, priority: 10}
-      - {id: acme-annual, credits: 3000, kind: PURCHASED, priority: 100}
+      - {id: acme-annual, credits: 399000, kind: PURCHASED, priority: 100}
     budgets:
       - {id: user-daily, credits: 1000000, window: DAY, label: user}
   - {id: acme-search, parent: acme}
@@ -64,7 +64,7 @@ accounts:
     time_zone: UTC
     plan: pro
     grants:
-      - {id: globex-topup, credits: 4000, kind: PURCHASED, priority: 100}
+      - {id: globex-topup, credits: 400000, kind: PURCHASED, priority: 100}
 keys:
   - {principal: gateway, role: GATE}
 `
@@ -119,11 +119,17 @@ func freeAddress(t *testing.T) string {
 // serve starts the node and waits until it serves.
 func (n *node) serve(more ...string) *node {
 	n.t.Helper()
+	n.begin(more...)
+	n.proc.await(n.t, `serving \S+ on (\S+)\n`)
+	return n
+}
+
+// begin starts the node.
+func (n *node) begin(more ...string) {
+	n.t.Helper()
 	cmd := command(append(append([]string(nil), n.args...), more...)...)
 	cmd.Env = append(cmd.Env, n.env...)
 	n.proc = start(n.t, cmd)
-	n.proc.await(n.t, `serving \S+ on (\S+)\n`)
-	return n
 }
 
 // kill ends the node without any chance to wind down.
@@ -213,10 +219,22 @@ func openReader(t *testing.T, store string) reader {
 	return r
 }
 
-// awaitBuried waits until one incarnation is LIVE, and the lanes of all others are closed: what
-// crashes had set aside is home. It looks past the stores: at their isolation level, to look so
-// often would disturb the node.
-func awaitBuried(t *testing.T, store string) {
+// awaitBuried waits until so many incarnations are LIVE, and the lanes of all others are closed:
+// what crashes had set aside is home.
+func awaitBuried(t *testing.T, store string, live int) {
+	t.Helper()
+	awaitNodes(t, store, "close the lanes of the dead", func(n nodes) bool { return n.live == live && n.open == 0 })
+}
+
+// nodes is what a database says of its nodes.
+type nodes struct {
+	live int // incarnations
+	open int // lanes of the others that are not closed
+}
+
+// awaitNodes waits until ok. It looks past the stores: at their isolation level, to look so
+// often would disturb the nodes.
+func awaitNodes(t *testing.T, store, what string, ok func(nodes) bool) {
 	t.Helper()
 	driver, name := "pgx", store
 	if path, ok := strings.CutPrefix(store, "sqlite:"); ok {
@@ -227,11 +245,11 @@ func awaitBuried(t *testing.T, store string) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	eventually(t, "close the lanes of the dead", func() (bool, any) {
-		var live, open int
+	eventually(t, what, func() (bool, any) {
+		var n nodes
 		err := db.QueryRowContext(t.Context(), `SELECT (SELECT count(*) FROM incarnations WHERE state = 1),
-(SELECT count(*) FROM lanes l JOIN incarnations i ON i.id = l.incarnation_id WHERE i.state <> 1 AND l.state <> 3)`).Scan(&live, &open)
-		return err == nil && live == 1 && open == 0, fmt.Sprintf("%d live, %d lanes of others open, %v", live, open, err)
+(SELECT count(*) FROM lanes l JOIN incarnations i ON i.id = l.incarnation_id WHERE i.state <> 1 AND l.state <> 3)`).Scan(&n.live, &n.open)
+		return err == nil && ok(n), fmt.Sprintf("%d live, %d lanes of others open, %v", n.live, n.open, err)
 	})
 }
 

@@ -61,7 +61,7 @@ func TestDatabaseGoesAwayAndComesBack(t *testing.T) {
 	if got := settled.all(); len(got) != 1 || got[0].Err != nil || got[0].Receipt.Charged != 150_000 {
 		t.Errorf("the commit that was kept came to %+v, want 150000 micros", got)
 	}
-	awaitBuried(t, store)
+	awaitBuried(t, store, 1)
 	awaitBalance(t, n, map[string]int64{"acme": 560_000})
 	n.terminate()
 	audited(t, store, true)
@@ -82,7 +82,7 @@ func TestDatabaseCrashesUnderLoad(t *testing.T) {
 	}
 	g.awaitMore(200)
 	g.finish()
-	awaitBuried(t, store)
+	awaitBuried(t, store, 1)
 	awaitBalance(t, n, account(t, g))
 	n.terminate()
 	audited(t, store, true, files(g)...)

@@ -85,7 +85,7 @@ type gatewayProcess struct {
 func startGateway(t *testing.T, s settings) *gatewayProcess {
 	t.Helper()
 	dir := t.TempDir()
-	s.Intents, s.Acknowledged = filepath.Join(dir, "intents.jsonl"), filepath.Join(dir, "acknowledged.jsonl")
+	s.Intents, s.Acknowledged, s.Abandoned = filepath.Join(dir, "intents.jsonl"), filepath.Join(dir, "acknowledged.jsonl"), filepath.Join(dir, "abandoned.jsonl")
 	text, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +149,10 @@ func (g *gatewayProcess) crash() (open []intent) {
 	g.signal(g.t, syscall.SIGKILL)
 	g.wait(g.t)
 	answered := map[string]bool{}
-	for _, a := range readLines[acknowledgement](g.t, g.settings.Acknowledged) {
-		answered[a.ID] = true
+	for _, name := range []string{g.settings.Acknowledged, g.settings.Abandoned} {
+		for _, a := range readLines[acknowledgement](g.t, name) {
+			answered[a.ID] = true
+		}
 	}
 	for _, i := range readLines[intent](g.t, g.settings.Intents) {
 		if !answered[i.ID] {
@@ -184,34 +186,51 @@ func readLines[T any](t *testing.T, name string) (out []T) {
 }
 
 // account adds up what gateways were told of: every intent to commit must have been answered,
-// and each reservation may be charged once. It returns the sum for each payer.
+// and each reservation may be charged once, the price of its usage; one that was abandoned, the
+// price of what was reported of it. It returns the sum for each payer.
 func account(t *testing.T, gateways ...*gatewayProcess) (charged map[string]int64) {
 	t.Helper()
 	charged = map[string]int64{}
-	answers, late := map[string]acknowledgement{}, 0
+	intents, answers, late, abandoned := map[string]intent{}, map[string]acknowledgement{}, 0, 0
+	for _, g := range gateways {
+		for _, i := range readLines[intent](t, g.settings.Intents) {
+			intents[i.ID] = i
+		}
+	}
 	for _, g := range gateways {
 		for _, a := range readLines[acknowledgement](t, g.settings.Acknowledged) {
-			if b, ok := answers[a.ID]; ok && b.Charged != a.Charged {
+			b, twice := answers[a.ID]
+			answers[a.ID] = a
+			if twice && b.Charged != a.Charged {
 				t.Errorf("I5: reservation %s was acknowledged for %d micros and for %d", a.ID, b.Charged, a.Charged)
-			} else if !ok {
-				charged[payers[a.Account]] += a.Charged
+			}
+			if twice {
+				continue
 			}
 			if a.Late {
 				late++
 			}
+			i, sent := intents[a.ID]
+			price := i.price()
+			// A late commit of a stream says what it charged beyond what its expiry did (R23).
+			if sent && a.Charged != price && !(i.Stream && a.Late && a.Charged < price) {
+				t.Errorf("the commit of %s was acknowledged for %d micros, its usage costs %d", a.ID, a.Charged, price)
+			}
+			charged[payers[a.Account]] += price
+		}
+		for _, a := range readLines[acknowledgement](t, g.settings.Abandoned) {
+			abandoned++
+			charged[payers[a.Account]] += a.Charged
 			answers[a.ID] = a
 		}
 	}
-	intents := 0
-	for _, g := range gateways {
-		for _, i := range readLines[intent](t, g.settings.Intents) {
-			intents++
-			if _, ok := answers[i.ID]; !ok && !i.Release {
-				t.Errorf("nobody ever learnt what became of the commit of %s", i.ID)
-			}
+	for id, i := range intents {
+		if _, ok := answers[id]; !ok && !i.Release {
+			t.Errorf("nobody ever learnt what became of the commit of %s", id)
 		}
 	}
-	t.Logf("%d settlements sent, %d reservations acknowledged, %d of them late, charged %v", intents, len(answers), late, charged)
+	t.Logf("%d settlements sent, %d reservations acknowledged, %d of them late, %d abandoned behind interim usage, charged %v",
+		len(intents), len(answers), late, abandoned, charged)
 	return charged
 }
 

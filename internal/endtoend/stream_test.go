@@ -47,7 +47,7 @@ func TestStreamsOutliveTheirNodes(t *testing.T) {
 	for _, c := range crowds {
 		c.finish()
 	}
-	awaitBuried(t, store)
+	awaitBuried(t, store, 1)
 	a.terminate()
 	audited(t, store, true)
 	books, cost := readBooks(t, store), map[string]int64{}

@@ -153,7 +153,8 @@ func (s *Server) watch() error {
 }
 
 // run starts the server process. Nothing is synced to disk: a test's data does not outlive
-// the machine, and a crash of the server alone loses nothing.
+// the machine. A crash of the server alone loses what was committed last, unless the sessions
+// say synchronous_commit=on.
 func (s *Server) run() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
