@@ -9,6 +9,7 @@ require (
 	connectrpc.com/cors v0.1.0
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/alecthomas/kong v1.17.0
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/aymanbagabas/go-udiff v0.4.1
 	github.com/cockroachdb/cockroach-go/v2 v2.4.2
 	github.com/creack/pty v1.1.24
