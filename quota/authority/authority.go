@@ -79,7 +79,7 @@ func New(c Config, d Deps) (*Authority, error) {
 		a.watcher = noWatcher{}
 	}
 	a.accounts = newAccounts(d.Store, d.Clock, c.MaxAccounts)
-	a.accounts.refresh = a.Refresh
+	a.accounts.catchUp = a.catchUp
 	a.keys = newKeys(d.Store, d.Clock, c.MaxKeys)
 	a.former.Store(&[]*engine{})
 	a.backlog.start(a.now())

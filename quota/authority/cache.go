@@ -76,8 +76,8 @@ type accounts struct {
 	clock Clock
 	bound int
 	zones zones
-	// refresh takes in policy as it is now.
-	refresh func(context.Context) error
+	// catchUp takes in policy up to a revision, at least.
+	catchUp func(ctx context.Context, revision int64) error
 
 	mu      sync.RWMutex
 	known   map[string]*account
@@ -135,7 +135,7 @@ func (c *accounts) load(ctx context.Context, id string) (*account, error) {
 		// Its plan may be newer than the catalogue here: an account that was just set up is not
 		// told that it has no right to what it bought.
 		if a.Revision > c.appliedRevision() {
-			if err := c.refresh(ctx); err != nil {
+			if err := c.catchUp(ctx, a.Revision); err != nil {
 				return nil, err
 			}
 		}
