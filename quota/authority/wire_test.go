@@ -28,7 +28,8 @@ var onTheWire = faultproxy.Rates{faultproxy.Cut: 15, faultproxy.CutAfter: 20, fa
 
 // TestWire runs two nodes on one database whose connections fail in every way there is, by a
 // seed, under clients that ask until they are answered. What they were told was charged is what
-// the account has less, and the books balance. TEST_WIRE says how many seeds to try, from 1.
+// the account has less, and the books balance. Then the nodes drain, and nothing stays away (I15)
+// or is missing (I10). TEST_WIRE says how many seeds to try, from 1.
 func TestWire(t *testing.T) {
 	seeds := 1
 	if s := os.Getenv("TEST_WIRE"); s != "" {
@@ -40,7 +41,9 @@ func TestWire(t *testing.T) {
 		for seed := range uint64(seeds) {
 			t.Run(fmt.Sprint("seed ", seed+1), func(t *testing.T) {
 				w := onWire(t, url, seed+1, func(s quota.Store) quota.Store { return s })
-				for _, wrong := range w.run() {
+				w.run()
+				w.rest(url)
+				for _, wrong := range w.wrong {
 					t.Error(wrong)
 				}
 			})
@@ -83,6 +86,7 @@ type wire struct {
 
 	mu      sync.Mutex
 	charged int64 // micros, as acknowledged
+	told    []audit.Acknowledged
 	wrong   []string
 }
 
@@ -149,6 +153,50 @@ func (w *wire) run() []string {
 	return w.wrong
 }
 
+// rest drains both nodes, has another one on a sound connection close what they left, and
+// compares the books with everything that clients were told.
+func (w *wire) rest(url string) {
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	for _, n := range w.nodes {
+		if err := n.Drain(ctx); err != nil {
+			w.fail("drain: %v", err)
+		}
+	}
+	survivor := join(w.t, url, shared(), func(s quota.Store) quota.Store { return s })
+	told := func(yield func(audit.Acknowledged, error) bool) {
+		for _, a := range w.told {
+			if !yield(a, nil) {
+				return
+			}
+		}
+	}
+	for {
+		report, err := audit.Run(ctx, survivor.store, audit.Options{Quiescent: true, Acknowledged: told})
+		switch {
+		case err == nil && len(report.Findings) == 0 && report.Acknowledged == int64(len(w.told)):
+			return
+		case sleep(ctx, 50*time.Millisecond):
+			continue
+		case err != nil:
+			w.fail("no audit at rest: %v", err)
+			return
+		}
+		w.fail("at rest: %d of %d acknowledgements compared, found %v", report.Acknowledged, len(w.told), report.Findings)
+		return
+	}
+}
+
+// sleep waits; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
 // outage takes the database away from both nodes in the middle of the work, for less than a lease.
 func (w *wire) outage() {
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
@@ -189,6 +237,9 @@ func (w *wire) client(number int) {
 		}) {
 			return
 		}
+		if random.IntN(8) == 0 {
+			continue // nobody settles it: it expires
+		}
 		var receipt quota.Receipt
 		if !w.insist("settle", func(ctx context.Context) (err error) {
 			if commit {
@@ -205,7 +256,19 @@ func (w *wire) client(number int) {
 		}
 		w.mu.Lock()
 		w.charged += receipt.Charged
+		if receipt.State == quota.Committed || receipt.State == quota.Released {
+			w.told = append(w.told, audit.Acknowledged{Lane: d.Lane, Sequence: d.Sequence, Nonce: d.Nonce, Kind: receipt.State, Charged: receipt.Charged})
+		}
 		w.mu.Unlock()
+		if commit && random.IntN(4) == 0 && !w.insist("commit with other usage", func(ctx context.Context) error {
+			r, err := at.Commit(ctx, gate(), &quota.Settle{Token: d.Token, Usage: usage(1, 1)})
+			if errors.Is(err, quota.ReasonReservationCommitted) {
+				return nil
+			}
+			return fmt.Errorf("got %+v, %w, want that it is committed", r, err)
+		}) {
+			return
+		}
 	}
 }
 
