@@ -31,23 +31,29 @@ import (
 func TestReservationHistories(t *testing.T) {
 	histories(t, func(t *testing.T, h *history) {
 		h.settleAgainstEachOther()
-		h.check(t, settlements(), porcupine.Ok)
+		h.check(t, settlements())
 	})
 }
 
 // TestAccountHistories: clients spend a scarce account at both nodes. Nothing is granted that is
 // not there, a FIRM denial is true, a TRANSIENT one may come at any time. A model in which a
-// denial means that nothing is free anywhere has to fail, or the check sees nothing.
+// denial means that nothing is free anywhere has to fail with one of them, or the check sees
+// nothing.
 func TestAccountHistories(t *testing.T) {
+	seen := false
 	histories(t, func(t *testing.T, h *history) {
 		h.spend()
-		h.check(t, account(false), porcupine.Ok)
-		h.check(t, account(true), porcupine.Illegal)
+		h.check(t, account(false))
+		strict := account(true)
+		seen = porcupine.CheckOperationsTimeout(strict.ToModel(), h.ops, time.Minute) == porcupine.Illegal || seen
 	})
+	if !seen {
+		t.Error("no history had a TRANSIENT denial while something was free: the model that must fail did not")
+	}
 }
 
 func histories(t *testing.T, test func(t *testing.T, h *history)) {
-	seeds := 1
+	seeds := 4
 	if s := os.Getenv("TEST_HISTORIES"); s != "" {
 		n, err := strconv.Atoi(s)
 		seeds = must(t, n, err)
@@ -152,9 +158,9 @@ func (h *history) do(client int, c call, send func() (answer, error)) answer {
 	return a
 }
 
-// settle is one attempt to settle at a node; it gives up soon.
-func settle(ctx context.Context, n *node, kind callKind, token []byte, out int64) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+// settle is one attempt to settle at a node, for so long.
+func settle(ctx context.Context, patience time.Duration, n *node, kind callKind, token []byte, out int64) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var r quota.Receipt
 	var err error
@@ -189,8 +195,11 @@ func (h *history) settleAgainstEachOther() {
 					if random.IntN(3) == 0 {
 						c.kind, c.amount = releasing, 0
 					}
-					n := h.nodes[random.IntN(2)]
-					h.do(i, c, func() (answer, error) { return settle(h.t.Context(), n, c.kind, d.Token, out) })
+					n, patience := h.nodes[random.IntN(2)], time.Second
+					if random.IntN(4) == 0 {
+						patience = 2 * time.Millisecond // it mostly does not hear what came of it
+					}
+					h.do(i, c, func() (answer, error) { return settle(h.t.Context(), patience, n, c.kind, d.Token, out) })
 				}
 			})
 		}
@@ -211,7 +220,7 @@ func (h *history) spend() {
 	for i := range 5 {
 		random := rand.New(rand.NewPCG(h.seed, uint64(i)))
 		clients.Go(func() {
-			for j := range 7 {
+			for j := range 9 {
 				at, elsewhere := h.nodes[random.IntN(2)], h.nodes[random.IntN(2)]
 				out := 500 + 500*random.Int64N(5)
 				var d quota.Decision
@@ -228,13 +237,16 @@ func (h *history) spend() {
 				if a.fate != done {
 					continue
 				}
-				used, kind := random.Int64N(out), committing
-				if random.IntN(3) == 0 {
+				used, kind := out, committing
+				switch random.IntN(6) {
+				case 0:
 					used, kind = 0, releasing
+				case 1:
+					used = random.Int64N(out)
 				}
 				h.do(i, call{kind: kind, hold: a.amount}, func() (last answer, err error) {
 					h.insist(func() error {
-						last, err = settle(h.t.Context(), elsewhere, kind, d.Token, used)
+						last, err = settle(h.t.Context(), time.Second, elsewhere, kind, d.Token, used)
 						return err
 					})
 					return last, nil
@@ -259,18 +271,29 @@ func (h *history) insist(do func() error) {
 	}
 }
 
-// check compares what was seen with a model. If it is not as wanted, a picture shows how far an
+// check compares what was seen with a model. If they do not agree, a picture shows how far an
 // order was found.
-func (h *history) check(t *testing.T, m porcupine.NondeterministicModel, want porcupine.CheckResult) {
+func (h *history) check(t *testing.T, m porcupine.NondeterministicModel) {
 	t.Helper()
+	open, denied := 0, 0
+	for _, op := range h.ops {
+		switch op.Output.(answer).fate {
+		case unknown:
+			open++
+		case firm:
+			denied++
+		}
+	}
+	if open > len(h.ops)/2 {
+		t.Errorf("seed %d: of %d calls %d were never answered", h.seed, len(h.ops), open)
+	}
 	model := m.ToModel()
 	got, info := porcupine.CheckOperationsVerbose(model, h.ops, time.Minute)
-	t.Logf("seed %d: %d calls: %s", h.seed, len(h.ops), got)
-	if got == want {
-		return
+	t.Logf("seed %d: %d calls, %d of them open to the end, %d denied for good: %s", h.seed, len(h.ops), open, denied, got)
+	if got != porcupine.Ok {
+		file := filepath.Join(t.ArtifactDir(), "history.html")
+		t.Errorf("seed %d: the history is %s; see %s (go test -artifacts keeps it): %v", h.seed, got, file, porcupine.VisualizePath(model, info, file))
 	}
-	file := filepath.Join(t.ArtifactDir(), "history.html")
-	t.Errorf("seed %d: the history is %s, want %s; see %s (go test -artifacts keeps it): %v", h.seed, got, want, file, porcupine.VisualizePath(model, info, file))
 }
 
 // reservation is how one stands.
