@@ -79,7 +79,7 @@ func New(c Config, d Deps) (*Authority, error) {
 		a.watcher = noWatcher{}
 	}
 	a.accounts = newAccounts(d.Store, d.Clock, c.MaxAccounts)
-	a.accounts.catchUp = a.catchUp
+	a.accounts.learnPlan = a.learnPlan
 	a.keys = newKeys(d.Store, d.Clock, c.MaxKeys)
 	a.former.Store(&[]*engine{})
 	a.backlog.start(a.now())
@@ -205,20 +205,45 @@ func (a *Authority) loadCatalogue(ctx context.Context) error {
 	return nil
 }
 
-// catalogueWith is a snapshot that knows a price version, loading it if need be (R37).
-func (a *Authority) catalogueWith(ctx context.Context, version int64) (*quota.Catalogue, error) {
-	c := a.catalogue.Load()
-	if version == 0 || c.HasPriceVersion(version) {
+// catalogueWhere is a snapshot that fits, loaded if the one in force does not: one load for all who
+// wait, and never one that overtakes the poll's. It may not fit even then.
+func (a *Authority) catalogueWhere(ctx context.Context, fits func(*quota.Catalogue) bool) (*quota.Catalogue, error) {
+	if c := a.catalogue.Load(); fits(c) {
+		return c, nil
+	}
+	a.polls.mu.Lock()
+	defer a.polls.mu.Unlock()
+	if c := a.catalogue.Load(); fits(c) {
 		return c, nil
 	}
 	if err := a.loadCatalogue(ctx); err != nil {
 		return nil, err
 	}
-	if c = a.catalogue.Load(); !c.HasPriceVersion(version) {
+	return a.catalogue.Load(), nil
+}
+
+// catalogueWith is a snapshot that knows a price version (R37).
+func (a *Authority) catalogueWith(ctx context.Context, version int64) (*quota.Catalogue, error) {
+	known := func(c *quota.Catalogue) bool { return version == 0 || c.HasPriceVersion(version) }
+	c, err := a.catalogueWhere(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	if !known(c) {
 		return nil, &quota.Error{Reason: quota.ReasonStoreUnavailable, NotApplied: true,
 			Message: "the prices this reservation was made at are not known on this node yet; send the same again"}
 	}
 	return c, nil
+}
+
+// learnPlan has an account's plan known here: who was just put on a new one is not told that it
+// has no right to what is in it.
+func (a *Authority) learnPlan(ctx context.Context, acc *account) error {
+	_, err := a.catalogueWhere(ctx, func(c *quota.Catalogue) bool {
+		_, known := c.Plan(acc.plan)
+		return known || !acc.planned
+	})
+	return err
 }
 
 // loadMACKeys replaces the codec by one with the store's keys; the newest that may sign does.

@@ -76,8 +76,9 @@ type accounts struct {
 	clock Clock
 	bound int
 	zones zones
-	// catchUp takes in policy up to a revision, at least.
-	catchUp func(ctx context.Context, revision int64) error
+	// learnPlan has an account's plan known: accounts are read when they are asked for, plans with
+	// the poll.
+	learnPlan func(context.Context, *account) error
 
 	mu      sync.RWMutex
 	known   map[string]*account
@@ -132,23 +133,13 @@ func (c *accounts) load(ctx context.Context, id string) (*account, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Its plan may be newer than the catalogue here: an account that was just set up is not
-		// told that it has no right to what it bought.
-		if a.Revision > c.appliedRevision() {
-			if err := c.catchUp(ctx, a.Revision); err != nil {
-				return nil, err
-			}
+		if err := c.learnPlan(ctx, a); err != nil {
+			return nil, err
 		}
 		if c.keep(a.Account().ID, a) {
 			return a, nil
 		}
 	}
-}
-
-func (c *accounts) appliedRevision() int64 {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.applied
 }
 
 // loadTimeout bounds a read that requests wait for.

@@ -2,6 +2,9 @@ package authority_test
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -18,6 +21,20 @@ func databases(t *testing.T, test func(t *testing.T, url string)) {
 	if url, ok := testdb.Cockroach(t); ok {
 		t.Run("cockroachdb", func(t *testing.T) { test(t, url) })
 	}
+}
+
+// seeds runs a test with seeds from 1 on each database: as many as the environment says, or usual.
+func seeds(t *testing.T, env string, usual int, test func(t *testing.T, url string, seed uint64)) {
+	if s := os.Getenv(env); s != "" {
+		n, err := strconv.Atoi(s)
+		usual = must(t, n, err)
+	}
+	databases(t, func(t *testing.T, url string) {
+		must(t, 0, cockroach.Migrate(t.Context(), url))
+		for seed := range uint64(usual) {
+			t.Run(fmt.Sprint("seed ", seed+1), func(t *testing.T) { test(t, url, seed+1) })
+		}
+	})
 }
 
 func pair(t *testing.T, url string) (a, b *node) {

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/purser-io/purser/quota"
 	"github.com/purser-io/purser/quota/authority"
-	"github.com/purser-io/purser/storage/cockroach"
 	"github.com/purser-io/purser/storage/faultstore"
 )
 
@@ -53,17 +50,7 @@ func TestAccountHistories(t *testing.T) {
 }
 
 func histories(t *testing.T, test func(t *testing.T, h *history)) {
-	seeds := 4
-	if s := os.Getenv("TEST_HISTORIES"); s != "" {
-		n, err := strconv.Atoi(s)
-		seeds = must(t, n, err)
-	}
-	databases(t, func(t *testing.T, url string) {
-		must(t, 0, cockroach.Migrate(t.Context(), url))
-		for seed := range uint64(seeds) {
-			t.Run(fmt.Sprint("seed ", seed+1), func(t *testing.T) { test(t, newHistory(t, url, seed+1)) })
-		}
-	})
+	seeds(t, "TEST_HISTORIES", 4, func(t *testing.T, url string, seed uint64) { test(t, newHistory(t, url, seed)) })
 }
 
 // history is two nodes whose stores lose calls and answers, and what clients saw of them.

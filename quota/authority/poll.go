@@ -67,21 +67,6 @@ func nudge(c chan<- struct{}) {
 func (a *Authority) Refresh(ctx context.Context) error {
 	a.polls.mu.Lock()
 	defer a.polls.mu.Unlock()
-	return a.pollAll(ctx)
-}
-
-// catchUp is Refresh, unless a revision was taken in already: of many who need it, one polls.
-func (a *Authority) catchUp(ctx context.Context, revision int64) error {
-	a.polls.mu.Lock()
-	defer a.polls.mu.Unlock()
-	if a.polls.revision >= revision {
-		return nil
-	}
-	return a.pollAll(ctx)
-}
-
-// pollAll polls until there is no more news.
-func (a *Authority) pollAll(ctx context.Context) error {
 	for {
 		news, err := a.poll(ctx)
 		if err != nil || !news {

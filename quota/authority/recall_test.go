@@ -30,16 +30,3 @@ func TestRecall(t *testing.T) {
 		a.audited()
 	})
 }
-
-// TestPlanOfANewAccount: a node that has not polled since a plan was published and an account put
-// on it serves the account all the same.
-func TestPlanOfANewAccount(t *testing.T) {
-	bubble(t, func(t *testing.T, s quota.Store) {
-		a, _ := member(t, s)
-		b, _ := member(t, s)
-		time.Sleep(step) // both have polled
-		a.catalogue()
-		a.account("acme", "", 1e12)
-		b.granted(chat("acme", 10, 10))
-	})
-}

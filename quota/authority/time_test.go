@@ -193,6 +193,19 @@ func TestFlushThatHangs(t *testing.T) {
 	})
 }
 
+// TestPlanOfANewAccount: a node that has not polled since a plan was published and an account put
+// on it serves the account all the same.
+func TestPlanOfANewAccount(t *testing.T) {
+	bubble(t, func(t *testing.T, s quota.Store) {
+		a, _ := member(t, s)
+		b, _ := member(t, s)
+		time.Sleep(step) // both have polled
+		a.catalogue()
+		a.account("acme", "", 1e12)
+		b.granted(chat("acme", 10, 10))
+	})
+}
+
 // TestDrainWaitsForHolds: until they are settled, or for DrainFor; what one that is left holds comes
 // home when its promise is over, and all else at once.
 func TestDrainWaitsForHolds(t *testing.T) {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,22 +29,12 @@ var onTheWire = faultproxy.Rates{faultproxy.Cut: 15, faultproxy.CutAfter: 20, fa
 // the account has less, and the books balance. Then the nodes drain, and nothing stays away (I15)
 // or is missing (I10). TEST_WIRE says how many seeds to try, from 1.
 func TestWire(t *testing.T) {
-	seeds := 1
-	if s := os.Getenv("TEST_WIRE"); s != "" {
-		n, err := strconv.Atoi(s)
-		seeds = must(t, n, err)
-	}
-	databases(t, func(t *testing.T, url string) {
-		must(t, 0, cockroach.Migrate(t.Context(), url))
-		for seed := range uint64(seeds) {
-			t.Run(fmt.Sprint("seed ", seed+1), func(t *testing.T) {
-				w := onWire(t, url, seed+1, func(s quota.Store) quota.Store { return s })
-				w.run()
-				w.rest(url)
-				for _, wrong := range w.wrong {
-					t.Error(wrong)
-				}
-			})
+	seeds(t, "TEST_WIRE", 1, func(t *testing.T, url string, seed uint64) {
+		w := onWire(t, url, seed, func(s quota.Store) quota.Store { return s })
+		w.run()
+		w.rest(url)
+		for _, wrong := range w.wrong {
+			t.Error(wrong)
 		}
 	})
 }

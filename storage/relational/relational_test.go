@@ -198,3 +198,30 @@ func TestABatchWithAKeyTwiceIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestWishesOfAVersionToCome: what another node wrote and this one cannot read costs a wish, not
+// the poll, without which the node would stop.
+func TestWishesOfAVersionToCome(t *testing.T) {
+	s, clock := openStore(t)
+	node(t, s, clock.Load())
+	for _, c := range []struct {
+		stored string
+		want   []quota.PotRef
+	}{
+		{`[["acme","b/acme/cap/1/"]]`, []quota.PotRef{{Payer: "acme", Pot: "b/acme/cap/1/"}}},
+		{`{"v":2}`, nil},
+		{`[[`, nil},
+	} {
+		err := s.Driver.Write(t.Context(), func(tx relational.Tx) error {
+			_, err := tx.Exec(t.Context(), "UPDATE incarnations SET wishes = $1", c.stored)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Poll(t.Context(), quota.PollRequest{Incarnation: "somebody else"})
+		if err != nil || !reflect.DeepEqual(got.Wishes, c.want) || got.LiveNodes != 1 {
+			t.Errorf("%s: polled %+v, %v, want the wishes %v of one node", c.stored, got, err, c.want)
+		}
+	}
+}
