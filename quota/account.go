@@ -55,6 +55,12 @@ type Profile struct {
 	Revision int64      // of the store when it was read
 }
 
+// ProfileResult answers for one of several accounts.
+type ProfileResult struct {
+	Profile *Profile
+	Err     error // ACCOUNT_NOT_FOUND, or INVARIANT_VIOLATED if the chain as stored cannot be
+}
+
 // Account is the account itself.
 func (p *Profile) Account() *Account { return &p.Chain[0] }
 

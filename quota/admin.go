@@ -45,6 +45,8 @@ type AccountStore interface {
 	// Profile reads an account with its chain and budgets in one round trip and one
 	// consistent state; ACCOUNT_NOT_FOUND.
 	Profile(ctx context.Context, account string) (*Profile, error)
+	// Profiles is Profile for many accounts, in their order, in one round trip and one consistent state.
+	Profiles(ctx context.Context, accounts []string) ([]ProfileResult, error)
 	ListAccounts(ctx context.Context, p Page) ([]Account, error)
 	// CreateAccount fills in Payer from the parent, which must exist; REQUEST_INVALID if the
 	// chain would be deeper than MaxAccountDepth. A parent never changes, so no cycle can be.

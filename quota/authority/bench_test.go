@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -93,20 +96,36 @@ var gateway = gate()
 
 // BenchmarkPairs reserves and durably commits, 1 024 in flight, and counts what that costs
 // the database: every store operation is one transaction.
-func BenchmarkPairs(b *testing.B) {
+func BenchmarkPairs(b *testing.B) { onBoth(b, benchmarkPairs) }
+
+// BenchmarkCold has a node that just began asked for 10 000 accounts at once, each once: how long
+// the answers take, and what that costs the database.
+func BenchmarkCold(b *testing.B) { onBoth(b, benchmarkCold) }
+
+// beginning starts a node on the benchmark's database, with something between them.
+type beginning func(wrap func(quota.Store) quota.Store) *node
+
+// counted is a node whose store operations are counted.
+func counted(b *testing.B, begin beginning) (*node, *faultstore.Store) {
+	var calls *faultstore.Store
+	n := begin(func(s quota.Store) quota.Store {
+		calls = faultstore.New(s)
+		return calls
+	})
+	return n, calls
+}
+
+func onBoth(b *testing.B, benchmark func(*testing.B, beginning)) {
 	b.Run("sqlite", func(b *testing.B) {
-		benchmarkPairs(b, func(b *testing.B, count func(quota.Store) quota.Store) *node {
-			return open(b, filepath.Join(b.TempDir(), "purser.db"), roomy(), count)
-		})
+		path := filepath.Join(b.TempDir(), "purser.db")
+		benchmark(b, func(wrap func(quota.Store) quota.Store) *node { return open(b, path, roomy(), wrap) })
 	})
 	b.Run("postgresql", func(b *testing.B) {
-		benchmarkPairs(b, func(b *testing.B, count func(quota.Store) quota.Store) *node {
-			url := testdb.PostgreSQL(b)
-			must(b, 0, cockroach.Migrate(b.Context(), url))
-			c := roomy()
-			c.Lanes = 4
-			return join(b, url, c, count)
-		})
+		url := testdb.PostgreSQL(b)
+		must(b, 0, cockroach.Migrate(b.Context(), url))
+		c := roomy()
+		c.Lanes = 4
+		benchmark(b, func(wrap func(quota.Store) quota.Store) *node { return join(b, url, c, wrap) })
 	})
 }
 
@@ -118,12 +137,8 @@ func roomy() authority.Config {
 	return c
 }
 
-func benchmarkPairs(b *testing.B, begin func(*testing.B, func(quota.Store) quota.Store) *node) {
-	var calls *faultstore.Store
-	n := begin(b, func(s quota.Store) quota.Store {
-		calls = faultstore.New(s)
-		return calls
-	})
+func benchmarkPairs(b *testing.B, begin beginning) {
+	n, calls := counted(b, begin)
 	n.catalogue()
 	requests := n.customers(1000)
 	used := usage(100, 100)
@@ -153,4 +168,55 @@ func benchmarkPairs(b *testing.B, begin func(*testing.B, func(quota.Store) quota
 			b.ReportMetric(float64(b.N)/float64(max(calls.Calls("Append")-flushes, 1)), "rows/flush")
 		})
 	}
+}
+
+func benchmarkCold(b *testing.B, begin beginning) {
+	const accounts = 10_000
+	n, _ := counted(b, begin)
+	n.catalogue()
+	for i := range accounts {
+		n.newAccount(fmt.Sprintf("cold-%d", i), "", 1e15)
+	}
+	n.stop()
+	var took []time.Duration
+	transactions := 0
+	b.ResetTimer()
+	for range b.N {
+		b.StopTimer()
+		n, calls := counted(b, begin)
+		before := calls.Calls("Profiles") + calls.Calls("Draw")
+		b.StartTimer()
+		took = append(took, atOnce(accounts, func(i int) {
+			var d quota.Decision
+			if err := n.Reserve(b.Context(), gateway, chat(fmt.Sprintf("cold-%d", i), 100, 100), &d); err != nil || !d.Allowed {
+				b.Errorf("reserve: %v, %+v", err, d.Denial)
+			}
+		})...)
+		b.StopTimer()
+		transactions += calls.Calls("Profiles") + calls.Calls("Draw") - before
+		n.stop()
+		b.StartTimer()
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	b.ReportMetric(float64(transactions)/float64(accounts*b.N), "transactions/account")
+}
+
+// atOnce calls do for all numbers below many at the same time, and says how long each took.
+func atOnce(many int, do func(int)) []time.Duration {
+	took := make([]time.Duration, many)
+	var all sync.WaitGroup
+	ready := make(chan struct{})
+	for i := range many {
+		all.Go(func() {
+			<-ready
+			began := time.Now()
+			do(i)
+			took[i] = time.Since(began)
+		})
+	}
+	close(ready)
+	all.Wait()
+	return took
 }

@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/purser-io/purser/authz"
 	"github.com/purser-io/purser/quota"
 )
@@ -84,11 +82,13 @@ type accounts struct {
 	known   map[string]*account
 	unknown map[string]time.Time
 	applied int64 // revision whose changes were taken in
-	flight  singleflight.Group
+
+	lookups lookups
 }
 
 func newAccounts(s quota.AccountStore, c Clock, bound int) *accounts {
-	return &accounts{store: s, clock: c, bound: bound, known: make(map[string]*account), unknown: make(map[string]time.Time)}
+	return &accounts{store: s, clock: c, bound: bound, known: make(map[string]*account), unknown: make(map[string]time.Time),
+		lookups: lookups{under: make(map[string]*lookup)}}
 }
 
 // peek answers from memory. An account known not to exist is nil.
@@ -102,48 +102,6 @@ func (c *accounts) peek(id string) (a *account, known bool) {
 	c.mu.RUnlock()
 	return a, ok || !since.IsZero() && c.clock.Now().Sub(since) < unknownFor
 }
-
-// get answers from memory, else with one read. An unknown account is nil without an error.
-func (c *accounts) get(ctx context.Context, id string) (*account, error) {
-	if a, known := c.peek(id); known {
-		return a, nil
-	}
-	found, err, _ := c.flight.Do(id, func() (any, error) { return c.load(context.WithoutCancel(ctx), id) })
-	if err != nil {
-		return nil, err
-	}
-	return found.(*account), nil
-}
-
-// load reads a profile. One that is older than what the poll has taken in meanwhile may miss
-// a change whose row was already consumed, and is read again.
-func (c *accounts) load(ctx context.Context, id string) (*account, error) {
-	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-	defer cancel()
-	for {
-		p, err := c.store.Profile(ctx, id)
-		if errors.Is(err, quota.ReasonAccountNotFound) {
-			c.miss(id)
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		a, err := newAccount(p, &c.zones)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.learnPlan(ctx, a); err != nil {
-			return nil, err
-		}
-		if c.keep(a.Account().ID, a) {
-			return a, nil
-		}
-	}
-}
-
-// loadTimeout bounds a read that requests wait for.
-const loadTimeout = 5 * time.Second
 
 func (c *accounts) keep(id string, a *account) bool {
 	c.mu.Lock()

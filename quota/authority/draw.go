@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	drawQueue    = 4096 // draws waiting for their lane's turn
-	drawBatch    = 64   // draws in one transaction
+	drawQueue    = 1 << 14 // draws waiting for their lane's turn: of as many payers, each asked for by one request at least
+	drawBatch    = 64      // draws in one transaction
 	storeTimeout = 5 * time.Second
 	backoffFirst = 5 * time.Millisecond
 	backoffMost  = 500 * time.Millisecond

@@ -68,7 +68,7 @@ func TestSessionCommitsLate(t *testing.T) {
 func TestSessionBeginsCold(t *testing.T) {
 	w, f := shopWithFaults(t)
 	s := w.talks(asGate)
-	profile := hold(t, f, "Profile")
+	profile := hold(t, f, "Profiles")
 	var ids []uint64
 	for range session.MaxUnanswered / session.MaxOperations {
 		ops := make([]*purserv1.Operation, session.MaxOperations)
@@ -94,7 +94,7 @@ func TestSessionOverload(t *testing.T) {
 	w, f := shopWithin(t, server.Limits{SessionWorkers: workers, SessionQueue: queue})
 	s, other := w.talks(asGate), w.talks(asGate)
 	other.reserved(1)
-	profile := hold(t, f, "Profile")
+	profile := hold(t, f, "Profiles")
 	const perMessage, messages, room = 256, 3, workers + queue
 	var ids []uint64
 	for m := range messages {

@@ -178,6 +178,11 @@ func (store *Store) Profile(ctx context.Context, account string) (*quota.Profile
 	return do(ctx, store, "Profile", func(ctx context.Context) (*quota.Profile, error) { return store.inner.Profile(ctx, account) })
 }
 
+// Profiles: see quota.AccountStore.
+func (store *Store) Profiles(ctx context.Context, accounts []string) ([]quota.ProfileResult, error) {
+	return do(ctx, store, "Profiles", func(ctx context.Context) ([]quota.ProfileResult, error) { return store.inner.Profiles(ctx, accounts) })
+}
+
 // ListAccounts: see quota.AccountStore.
 func (store *Store) ListAccounts(ctx context.Context, p quota.Page) ([]quota.Account, error) {
 	return do(ctx, store, "ListAccounts", func(ctx context.Context) ([]quota.Account, error) { return store.inner.ListAccounts(ctx, p) })

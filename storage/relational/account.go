@@ -54,22 +54,53 @@ func (s *Store) Profile(ctx context.Context, account string) (profile *quota.Pro
 	return profile, err
 }
 
+// Profiles see [quota.AccountStore].
+func (s *Store) Profiles(ctx context.Context, accounts []string) (found []quota.ProfileResult, err error) {
+	err = s.read(ctx, "read profiles", func(tx Tx) error {
+		found, err = readProfiles(ctx, tx, accounts)
+		return err
+	})
+	return found, err
+}
+
 func readProfile(ctx context.Context, tx Tx, account string) (*quota.Profile, error) {
-	var p quota.Profile
-	err := each(ctx, tx, readProfileSQL, []any{account}, func(r Rows) error { return scanProfile(r, &p) })
+	found, err := readProfiles(ctx, tx, []string{account})
 	if err != nil {
 		return nil, err
 	}
+	return found[0].Profile, found[0].Err
+}
+
+func readProfiles(ctx context.Context, tx Tx, accounts []string) ([]quota.ProfileResult, error) {
+	queries := make([]Query, len(accounts))
+	found := make([]quota.ProfileResult, len(accounts))
+	for i, account := range accounts {
+		queries[i] = Query{SQL: readProfileSQL, Args: []any{account}}
+		found[i].Profile = new(quota.Profile) // by itself: they are kept for different times
+	}
+	if err := tx.Queries(ctx, queries, func(q int, r Rows) error { return scanProfile(r, found[q].Profile) }); err != nil {
+		return nil, err
+	}
+	for i := range found {
+		if err := wholeProfile(accounts[i], found[i].Profile); err != nil {
+			found[i] = quota.ProfileResult{Err: err}
+		}
+	}
+	return found, nil
+}
+
+// wholeProfile says whether an account is there with all its chain, and puts its budgets in order.
+func wholeProfile(account string, p *quota.Profile) error {
 	if len(p.Chain) == 0 {
-		return nil, noAccount(account)
+		return noAccount(account)
 	}
 	if p.Payer().Parent != "" {
-		return nil, violated("the parent chain of account %q does not end within %d accounts", account, quota.MaxAccountDepth)
+		return violated("the parent chain of account %q does not end within %d accounts", account, quota.MaxAccountDepth)
 	}
 	for i := range p.Budgets { // collations differ between databases; the order is ours
 		slices.SortFunc(p.Budgets[i], func(a, b quota.Budget) int { return strings.Compare(a.ID, b.ID) })
 	}
-	return &p, nil
+	return nil
 }
 
 // scanProfile adds a row of readProfileSQL.

@@ -20,6 +20,7 @@ func accountTests() []Test {
 		{"Suspend", accountSuspend},
 		{"List", accountList},
 		{"ProfileHasBudgets", accountProfile},
+		{"ProfilesInOrder", accountProfiles},
 	}
 }
 
@@ -166,4 +167,26 @@ func accountProfile(e *Env) {
 	p := e.profile("team")
 	e.same("budgets", p.Budgets, [][]quota.Budget{{a, b}, {root}})
 	e.same("revision", p.Revision, root.Revision)
+}
+
+func accountProfiles(e *Env) {
+	e.account("acme", "")
+	e.account("team", "acme")
+	_, err := e.Store.PutBudget(e.ctx, e.mutation(), quota.Budget{Account: "team", ID: "b", Cap: 5, Window: window.Day}, 0)
+	e.must(err)
+	asked := []string{"team", "none", "acme", "team"}
+	found, err := e.Store.Profiles(e.ctx, asked)
+	e.must(err)
+	e.same("answers", len(found), len(asked))
+	for i, id := range asked {
+		if id == "none" {
+			e.refused(found[i].Err, quota.ReasonAccountNotFound)
+			continue
+		}
+		e.must(found[i].Err)
+		e.same("profile of "+id, *found[i].Profile, *e.profile(id))
+	}
+	found, err = e.Store.Profiles(e.ctx, nil)
+	e.must(err)
+	e.same("answers to nothing", len(found), 0)
 }

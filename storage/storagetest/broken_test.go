@@ -94,6 +94,8 @@ func brokenStores() []broken {
 			[]string{"Settle/Notes", "Settle/NotesToEveryOwner"}},
 		{"keeps notes that were taken in", over(func(s quota.Store) *keepsNotes { return &keepsNotes{s} }),
 			[]string{"Settle/Notes"}},
+		{"answers for accounts in another order", over(func(s quota.Store) *mixesProfiles { return &mixesProfiles{s} }),
+			[]string{"Account/ProfilesInOrder"}},
 		{"loses wishes", over(func(s quota.Store) *losesWishes { return &losesWishes{s} }),
 			[]string{"Lease/PollWishes"}},
 		{"projects twice", over(func(s quota.Store) *projectsTwice { return &projectsTwice{s} }),
@@ -405,6 +407,14 @@ type keepsNotes struct{ quota.Store }
 func (s *keepsNotes) Poll(ctx context.Context, p quota.PollRequest) (quota.PollResult, error) {
 	p.Forget = nil
 	return s.Store.Poll(ctx, p)
+}
+
+type mixesProfiles struct{ quota.Store }
+
+func (s *mixesProfiles) Profiles(ctx context.Context, accounts []string) ([]quota.ProfileResult, error) {
+	found, err := s.Store.Profiles(ctx, accounts)
+	slices.Reverse(found)
+	return found, err
 }
 
 type losesWishes struct{ quota.Store }

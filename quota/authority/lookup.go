@@ -1,0 +1,144 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/purser-io/purser/quota"
+)
+
+const (
+	lookupBatch   = 64 // accounts in one read
+	lookupReaders = 4  // reads at a time
+	// loadTimeout bounds a read that requests wait for.
+	loadTimeout = 5 * time.Second
+)
+
+// lookup is the read of an account that is not in memory. Its answer is there when done is closed.
+type lookup struct {
+	id   string
+	done chan struct{}
+	acc  *account // nil without an error: there is none
+	err  error
+}
+
+// lookups are the reads under way and those that wait for their turn. An account alone is read at
+// once; in a crowd it shares a read with those that came meanwhile.
+type lookups struct {
+	mu      sync.Mutex
+	under   map[string]*lookup
+	waiting []*lookup
+	readers int
+}
+
+// join finds or begins the lookup of an account; reader tells that one more reader is to work.
+func (l *lookups) join(id string) (found *lookup, reader bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if found = l.under[id]; found != nil {
+		return found, false
+	}
+	found = &lookup{id: id, done: make(chan struct{})}
+	l.under[id] = found
+	l.waiting = append(l.waiting, found)
+	if reader = l.readers < lookupReaders; reader {
+		l.readers++
+	}
+	return found, reader
+}
+
+// take gives a reader its next batch; none sends it home.
+func (l *lookups) take() []*lookup {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.waiting), lookupBatch)
+	if n == 0 {
+		l.readers--
+		l.waiting = nil
+		return nil
+	}
+	batch := l.waiting[:n:n]
+	l.waiting = l.waiting[n:]
+	return batch
+}
+
+// end answers those who wait for a lookup.
+func (l *lookups) end(ended *lookup) {
+	l.mu.Lock()
+	delete(l.under, ended.id)
+	l.mu.Unlock()
+	close(ended.done)
+}
+
+// get answers from memory, else by a read that it may share with others. An unknown account is nil
+// without an error.
+func (c *accounts) get(ctx context.Context, id string) (*account, error) {
+	if a, known := c.peek(id); known {
+		return a, nil
+	}
+	l, reader := c.lookups.join(id)
+	if reader {
+		go c.read()
+	}
+	select {
+	case <-l.done:
+		return l.acc, l.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// read reads what waits to be read, until nothing does.
+func (c *accounts) read() {
+	for batch := c.lookups.take(); len(batch) > 0; batch = c.lookups.take() {
+		c.load(batch)
+	}
+}
+
+// load answers a batch. A profile that is older than what the poll has taken in meanwhile may miss a
+// change whose row was already consumed, and is read again.
+func (c *accounts) load(batch []*lookup) {
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	defer cancel()
+	for len(batch) > 0 {
+		ids := make([]string, len(batch))
+		for i, l := range batch {
+			ids[i] = l.id
+		}
+		profiles, err := c.store.Profiles(ctx, ids)
+		var again []*lookup
+		for i, l := range batch {
+			r := quota.ProfileResult{Err: err}
+			if err == nil {
+				r = profiles[i]
+			}
+			var current bool
+			if l.acc, current, l.err = c.take(ctx, l.id, r); current {
+				c.lookups.end(l)
+			} else {
+				again = append(again, l)
+			}
+		}
+		batch = again
+	}
+}
+
+// take keeps what was read of an account; current is false if that is older than what is known.
+func (c *accounts) take(ctx context.Context, id string, r quota.ProfileResult) (a *account, current bool, err error) {
+	switch {
+	case errors.Is(r.Err, quota.ReasonAccountNotFound):
+		c.miss(id)
+		return nil, true, nil
+	case r.Err != nil:
+		return nil, true, r.Err
+	}
+	if a, err = newAccount(r.Profile, &c.zones); err == nil {
+		err = c.learnPlan(ctx, a)
+	}
+	if err != nil {
+		return nil, true, err
+	}
+	return a, c.keep(a.Account().ID, a), nil
+}
