@@ -228,7 +228,7 @@ func (a *Authority) underLock(sh *shard, e *engine, acc *account, now int64, c *
 	status := sh.core.Reserve(now, &c.req, &c.res)
 	switch status {
 	case escrow.Replayed:
-		replayInto(d, c.res.Replay)
+		sh.core.Replay(&c.req, d)
 	case escrow.Granted:
 		if err := a.granted(sh, now, c, d); err != nil {
 			return 0, nil, err
@@ -287,16 +287,5 @@ func (a *Authority) letGo(sh *shard, now int64, res *escrow.Result) {
 func (s *shard) replay(r *escrow.Request, d *quota.Decision) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found, ok := s.core.Replay(r)
-	if ok {
-		replayInto(d, found)
-	}
-	return ok
-}
-
-func replayInto(d *quota.Decision, from *quota.Decision) {
-	token, granted := append(d.Token[:0], from.Token...), append(d.Granted[:0], from.Granted...)
-	warnings, remaining := append(d.Warnings[:0], from.Warnings...), append(d.Remaining[:0], from.Remaining...)
-	*d = *from
-	d.Token, d.Granted, d.Warnings, d.Remaining = token, granted, warnings, remaining
+	return s.core.Replay(r, d)
 }

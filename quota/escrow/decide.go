@@ -90,9 +90,9 @@ type Status uint8
 
 // Statuses of Reserve.
 const (
-	Granted Status = iota + 1
-	Replayed
-	KeyReused // the key stands for another request
+	Granted   Status = iota + 1
+	Replayed         // Replay gives the answer as it was
+	KeyReused        // the key stands for another request
 	Denied
 	Short      // draw first: BeginDraw, then Reserve again
 	Overloaded // a bound of R53
@@ -105,8 +105,7 @@ type Result struct {
 	Held      int64   // micros
 	Partial   bool
 	Exhausted bool
-	Token     token.Token     // to be encoded
-	Replay    *quota.Decision // Replayed: the answer as it was; do not change it
+	Token     token.Token // to be encoded
 	Warnings  []quota.Warning
 	Remaining []quota.Remaining
 	Denial    quota.Denial
@@ -151,8 +150,11 @@ func (out *Result) begin(p *payer) {
 // is drawn: Short says what is lacking.
 func (s *Shard) Reserve(now int64, r *Request, out *Result) Status {
 	if r.HasKey {
-		if e, ok := s.keys[r.Key]; ok {
-			return s.replay(e, r, out)
+		if known, ok := s.answers.find(r.Key); ok {
+			if known.content() != r.Content {
+				return KeyReused
+			}
+			return Replayed
 		}
 	}
 	if s.cfg.Room.full(r.HasKey) {
@@ -414,7 +416,7 @@ func (s *Shard) hold(now int64, r *Request, k *Candidate, out *Result) {
 	}
 	s.holds[h.sequence] = h
 	s.cfg.Room.holds.Add(1)
-	s.expiry.add(h.expires+s.cfg.Grace, h.sequence)
+	add(&s.expiry, h.expires+s.cfg.Grace, h.sequence)
 	s.fill(h, h.slots, h.parts, &out.Token)
 	out.Token.Labels = r.Labels
 }

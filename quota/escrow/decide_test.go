@@ -165,15 +165,16 @@ func TestKeys(t *testing.T) {
 	q.HasKey, q.Key, q.Content = true, KeyHash{1}, KeyHash{7}
 	sequence := r.grant(q)
 	r.s.Remember(r.db.Now, q, &quota.Decision{Allowed: true, Sequence: sequence, Token: []byte("token")})
-	if st := r.reserve(q); st != Replayed || r.out.Replay.Sequence != sequence || !r.out.Replay.Replayed || string(r.out.Replay.Token) != "token" {
-		t.Fatalf("status %d, replay %+v", st, r.out.Replay)
+	var d quota.Decision
+	if st := r.reserve(q); st != Replayed || !r.s.Replay(q, &d) || d.Sequence != sequence || !d.Replayed || string(d.Token) != "token" {
+		t.Fatalf("status %d, replay %+v", st, d)
 	}
 	other := *q
 	other.Content = KeyHash{8}
 	if st := r.reserve(&other); st != KeyReused {
 		t.Fatalf("other content: status %d", st)
 	}
-	if _, ok := r.s.Replay(&other); ok {
+	if r.s.Replay(&other, &d) {
 		t.Fatalf("other content is replayed")
 	}
 	start := r.db.Now

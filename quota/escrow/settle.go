@@ -209,14 +209,14 @@ func (s *Shard) Tick(now int64) []*Pending {
 	}
 	s.forgetLimiters(now, s.cfg.IdleReturn, 1024)
 	var out []*Pending
-	s.scratch = s.expiry.due(now, s.scratch[:0])
+	s.scratch = collect(&s.expiry, now, s.scratch[:0])
 	for _, id := range s.scratch {
 		h, ok := s.holds[id]
 		if !ok || h.settling != nil {
 			continue
 		}
 		if due := h.expires + s.cfg.Grace; now < due {
-			s.expiry.add(due, id)
+			add(&s.expiry, due, id)
 			continue
 		}
 		out = append(out, s.expire(now, h))
@@ -295,8 +295,8 @@ func (s *Shard) Abandon() {
 		}
 	}
 	s.cfg.Room.holds.Add(-int64(len(s.holds)))
-	s.cfg.Room.keys.Add(-int64(len(s.keys)))
+	s.cfg.Room.keys.Add(-int64(len(s.answers.at)))
 	clear(s.holds)
 	clear(s.interims)
-	clear(s.keys)
+	s.answers.clear()
 }

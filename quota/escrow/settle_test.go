@@ -168,28 +168,28 @@ func TestExpiry(t *testing.T) {
 }
 
 func TestWheel(t *testing.T) {
-	w := newWheel[uint64](0, 510)
-	w.add(100, 1)
-	w.add(100_000, 2) // beyond the span: comes up early, to be put back
-	if got := w.due(99, nil); len(got) != 0 {
+	w := newWheel[numbers](0, 510)
+	add(&w, 100, 1)
+	add(&w, 100_000, 2) // beyond the span: comes up early, to be put back
+	if got := collect(&w, 99, nil); len(got) != 0 {
 		t.Fatalf("due at 99: %v", got)
 	}
-	if got := w.due(101, nil); fmt.Sprint(got) != "[1]" {
+	if got := collect(&w, 101, nil); fmt.Sprint(got) != "[1]" {
 		t.Fatalf("due at 101: %v", got)
 	}
-	w.add(5, 3) // overdue
-	if got := w.due(102, nil); fmt.Sprint(got) != "[3]" {
+	add(&w, 5, 3) // overdue
+	if got := collect(&w, 102, nil); fmt.Sprint(got) != "[3]" {
 		t.Fatalf("due at 102: %v", got)
 	}
-	w.add(700, 4)
-	if got := w.due(1_000_000, nil); len(got) != 2 { // a clock jump
+	add(&w, 700, 4)
+	if got := collect(&w, 1_000_000, nil); len(got) != 2 { // a clock jump
 		t.Fatalf("due after a jump: %v", got)
 	}
-	w.add(1_000_100, 5)
-	if got := w.due(1_000_099, nil); len(got) != 0 {
+	add(&w, 1_000_100, 5)
+	if got := collect(&w, 1_000_099, nil); len(got) != 0 {
 		t.Fatalf("due too early: %v", got)
 	}
-	if got := w.due(1_000_101, nil); fmt.Sprint(got) != "[5]" {
+	if got := collect(&w, 1_000_101, nil); fmt.Sprint(got) != "[5]" {
 		t.Fatalf("due after the jump: %v", got)
 	}
 }

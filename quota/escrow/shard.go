@@ -46,12 +46,8 @@ type Shard struct {
 	sequence uint64
 	block    uint32
 	random   *rand.ChaCha8
-	expiry   wheel[uint64]
-
-	keys    map[KeyHash]*keyEntry
-	keyEnd  wheel[KeyHash]
-	keysDue []KeyHash // scratch
-	spareK  []*keyEntry
+	expiry   wheel[numbers]
+	answers  answers
 
 	byLimit     map[LimitKey]*limiter
 	limiters    []*limiter // for walks
@@ -73,8 +69,8 @@ func NewShard(cfg Config, lane quota.LaneID, index int, seed [32]byte, now int64
 		payers: make(map[string]*payer), pools: make(map[poolKey]*pool),
 		byNo:  make(map[quota.AllotmentNo]*allotment),
 		holds: make(map[uint64]*hold), random: rand.NewChaCha8(seed),
-		keys: make(map[KeyHash]*keyEntry), byLimit: make(map[LimitKey]*limiter),
-		expiry: newWheel[uint64](now, cfg.MaxTTL+cfg.Grace), keyEnd: newWheel[KeyHash](now, 2*cfg.MaxTTL),
+		byLimit: make(map[LimitKey]*limiter),
+		expiry:  newWheel[numbers](now, cfg.MaxTTL+cfg.Grace), answers: newAnswers(now, 2*cfg.MaxTTL),
 		ticked: now,
 	}
 }
@@ -172,8 +168,7 @@ func (p *payer) identityOf(id identity) *identity {
 	return &made
 }
 
-// spareMost is how many holds, and how many remembered answers, a shard keeps for use again:
-// as many as a few batches settle at once.
+// spareMost is how many holds a shard keeps for use again: as many as a few batches settle at once.
 const spareMost = 1024
 
 // drop forgets a hold whose amounts have all been placed.
@@ -294,7 +289,7 @@ const EndingWithin = 3600
 
 // Stats sums up the shard.
 func (s *Shard) Stats() Stats {
-	st := Stats{Holds: len(s.holds), Pools: len(s.order), Allotments: len(s.byNo), Keys: len(s.keys), Limiters: len(s.limiters)}
+	st := Stats{Holds: len(s.holds), Pools: len(s.order), Allotments: len(s.byNo), Keys: len(s.answers.at), Limiters: len(s.limiters)}
 	for _, p := range s.order {
 		if p.window == nil {
 			st.FreeMicros += p.freeAll()

@@ -56,7 +56,7 @@ func (s *Shard) clone() *Shard {
 	c.cfg.Room.holds.Store(s.cfg.Room.holds.Load())
 	c.payers, c.pools = make(map[string]*payer, len(s.payers)), make(map[poolKey]*pool, len(s.pools))
 	c.byNo, c.holds = make(map[quota.AllotmentNo]*allotment, len(s.byNo)), make(map[uint64]*hold, len(s.holds))
-	c.order, c.ahead, c.spare, c.scratch, c.spareK, c.keysDue = nil, nil, nil, nil, nil, nil
+	c.order, c.ahead, c.spare, c.scratch = nil, nil, nil, nil
 	for id, p := range s.payers {
 		payer := *p
 		payer.pools, payer.wallet = nil, nil
@@ -82,7 +82,7 @@ func (s *Shard) clone() *Shard {
 	}
 	c.names = slices.Clone(s.names)
 	c.interims = maps.Clone(s.interims)
-	c.expiry.slots = make([][]uint64, len(s.expiry.slots))
+	c.expiry.slots = make([]numbers, len(s.expiry.slots))
 	for i, slot := range s.expiry.slots {
 		c.expiry.slots[i] = slices.Clone(slot)
 	}

@@ -130,8 +130,8 @@ func (w *small) start(i int) {
 	cfg := Config{Grace: smallGrace, MaxTTL: smallTTL, IdleReturn: quota.Never / 4, Room: NewRoom(100), MaxLimiters: 1}
 	n.shard = NewShard(cfg, n.lane, 0, [32]byte{byte(i)}, epoch)
 	// The same wheels with fewer slots: they are copied with every state.
-	n.shard.expiry = wheel[uint64]{grain: second / 2, slots: make([][]uint64, 6), next: epoch / (second / 2)}
-	n.shard.keyEnd = wheel[KeyHash]{grain: second, slots: make([][]KeyHash, 1), next: epoch / second}
+	n.shard.expiry = wheel[numbers]{grain: second / 2, slots: make([]numbers, 6), next: epoch / (second / 2)}
+	n.shard.answers.due = wheel[shelf]{grain: second, slots: make([]shelf, 1), next: epoch / second}
 }
 
 func (w *small) instant() Instant { return Instant{Wall: w.db.Now, Mono: w.db.Now - epoch} }
