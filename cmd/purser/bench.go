@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 type benchCmd struct {
 	Run    benchRunCmd    `cmd:"" default:"withargs" help:"Measure throughput and latency, and print ratios."`
 	Memory benchMemoryCmd `cmd:"" help:"Measure what warm accounts and live reservations take in memory."`
+	Curves benchCurvesCmd `cmd:"" help:"Measure how it grows: with accounts, budgets and nodes."`
 	Host   benchHostCmd   `cmd:"" hidden:"" help:"The process that is measured; started by the others."`
 }
 
@@ -74,10 +76,17 @@ func (b *benchRunCmd) Validate() error {
 			return fmt.Errorf("--%s is %d, want 1 to %d", bound.flag, bound.value, bound.most)
 		}
 	}
-	if b.Round < 10*time.Millisecond || b.Round > time.Minute {
-		return fmt.Errorf("--round is %v, want 10ms to 1m", b.Round)
+	if err := checkRound(b.Round); err != nil {
+		return err
 	}
 	return bench.Check(b.Only)
+}
+
+func checkRound(round time.Duration) error {
+	if round < 10*time.Millisecond || round > time.Minute {
+		return fmt.Errorf("--round is %v, want 10ms to 1m", round)
+	}
+	return nil
 }
 
 // options are how to measure.
@@ -100,7 +109,8 @@ func (b *benchRunCmd) Run(e *env) error {
 		return err
 	}
 	o := b.options(e, store)
-	stop := showSteps(e, &o)
+	progress, stop := showSteps(e)
+	o.Progress = progress
 	found, err := bench.Run(e.ctx, o)
 	stop()
 	if err = errors.Join(err, store.Drop(e.ctx)); err != nil {
@@ -117,12 +127,12 @@ func (b *benchRunCmd) Run(e *env) error {
 	})
 }
 
-// showSteps draws what is being measured, on a terminal. The function returned wipes it.
-func showSteps(e *env, o *bench.Options) (stop func()) {
+// showSteps draws what is being measured, on a terminal, as progress is told of it; stop wipes it.
+func showSteps(e *env) (progress func(step, steps int, what string), stop func()) {
 	var now atomic.Value
 	now.Store("")
-	o.Progress = func(step, steps int, what string) { now.Store(fmt.Sprintf("%3d%%  %s", step*100/steps, what)) }
-	return terminal.Progress(e.stderr, func() string { return now.Load().(string) })
+	progress = func(step, steps int, what string) { now.Store(fmt.Sprintf("%3d%%  %s", step*100/steps, what)) }
+	return progress, terminal.Progress(e.stderr, func() string { return now.Load().(string) })
 }
 
 // writeTo has write fill a file; "" is none.
@@ -139,13 +149,13 @@ func writeTo(path string, write func(io.Writer) error) error {
 
 // launchHost starts this program as the host of a store, whose URL may have a password in it
 // and so goes by the environment.
-func launchHost(e *env) func(store string) *exec.Cmd {
+func launchHost(e *env, flags ...string) func(store string) *exec.Cmd {
 	return func(store string) *exec.Cmd {
 		program, err := os.Executable()
 		if err != nil {
 			program = os.Args[0]
 		}
-		cmd := exec.Command(program, "bench", "host")
+		cmd := exec.Command(program, append([]string{"bench", "host"}, flags...)...)
 		cmd.Env = append(os.Environ(), "PURSER_STORE="+store)
 		cmd.Stderr = e.stderr
 		return cmd
@@ -192,7 +202,8 @@ func (b *benchMemoryCmd) Run(e *env) error {
 	}
 	o := bench.MemoryOptions{Options: bench.Options{Store: store, Accounts: b.Accounts, Pots: b.Pots, Connections: 4, Concurrency: 64,
 		Launch: launchHost(e)}, Reservations: b.Reservations, Keys: b.Keys}
-	stop := showSteps(e, &o.Options)
+	progress, stop := showSteps(e)
+	o.Progress = progress
 	found, err := bench.RunMemory(e.ctx, o)
 	stop()
 	if err = errors.Join(err, store.Drop(e.ctx)); err != nil {
@@ -204,10 +215,90 @@ func (b *benchMemoryCmd) Run(e *env) error {
 	return e.out.emit(found, found.Print)
 }
 
+// benchCurvesCmd measures along numbers of things.
+type benchCurvesCmd struct {
+	Store    string        `placeholder:"URL" help:"For the curve of nodes: postgresql://user@host:port/database of a server on which the user may create databases, and which takes 16 connections for each node. Default: no such curve, for a SQLite file has one node."`
+	Accounts []int         `default:"1,100,10000,1000000" help:"Numbers of accounts, of the engine alone. A million take some 2 GiB of memory."`
+	Budgets  []int         `default:"1,2,4,8,16,32,63" help:"Numbers of budgets that match a request, of the engine alone."`
+	Nodes    []int         `default:"1,2,4,8" help:"Numbers of nodes on one database."`
+	Rounds   int           `default:"5" help:"How often each point is measured."`
+	Round    time.Duration `default:"1s" help:"How long a point is measured in a round."`
+	SVG      string        `name:"svg" type:"path" placeholder:"FILE" help:"Draw the curves into this file."`
+	Markdown string        `type:"path" placeholder:"FILE" help:"Write the tables into this file, in Markdown."`
+}
+
+// Help is shown by --help.
+func (benchCurvesCmd) Help() string {
+	return `How much longer does it take when there is more of it?
+
+  accounts   the engine alone decides, holds and signs for accounts that ask at random. More accounts are more memory, which the processor's cache does not hold.
+  budgets    the same for one account, when so many budgets match a request besides the wallet.
+  nodes      so many processes on one database of PostgreSQL or CockroachDB, each at home for its share of 1 000 accounts; 64 pairs of reserve and durable commit in flight to each. All of them share this machine: what grows well keeps its CPU and transactions for a pair level; pairs per second grow only where there are processors for them.
+
+Examples:
+  purser bench curves
+  purser bench curves --store postgresql://postgres@localhost/postgres --svg curves.svg --output json`
+}
+
+// Bounds of what curves are measured along.
+const (
+	curveAccounts = 10_000_000
+	curveBudgets  = 63 // and the wallet are as many parts as a reservation may have
+	curveNodes    = 16
+	curveShared   = 1000 // accounts
+	curveInFlight = 64
+)
+
+// Validate implements kong's check of a command.
+func (b *benchCurvesCmd) Validate() error {
+	for _, along := range []struct {
+		flag   string
+		values []int
+		most   int
+	}{{"accounts", b.Accounts, curveAccounts}, {"budgets", b.Budgets, curveBudgets}, {"nodes", b.Nodes, curveNodes}, {"rounds", []int{b.Rounds}, 100}} {
+		for _, v := range along.values {
+			if v < 1 || v > along.most {
+				return fmt.Errorf("--%s is %d, want 1 to %d", along.flag, v, along.most)
+			}
+		}
+	}
+	if strings.HasPrefix(b.Store, "sqlite:") {
+		return errors.New("--store is a SQLite file, on which there is one node only; name a server, or leave it out")
+	}
+	return checkRound(b.Round)
+}
+
+// Run measures.
+func (b *benchCurvesCmd) Run(e *env) error {
+	o := bench.CurveOptions{Accounts: b.Accounts, Budgets: b.Budgets, Rounds: b.Rounds, Round: b.Round,
+		Shared: curveShared, InFlight: curveInFlight, Launch: launchHost(e, "--alone")}
+	if b.Store != "" {
+		o.Nodes = b.Nodes
+		o.Scratch = func(ctx context.Context) (*bench.Scratch, error) { return bench.NewScratch(ctx, b.Store) }
+	}
+	progress, stop := showSteps(e)
+	o.Progress = progress
+	found, err := bench.RunCurves(e.ctx, o)
+	stop()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(writeTo(b.SVG, found.SVG), writeTo(b.Markdown, found.Markdown)); err != nil {
+		return err
+	}
+	return e.out.emit(found, func(w io.Writer) {
+		found.Print(w)
+		if b.Store == "" {
+			printLine(w, "There is no curve over nodes: it needs --store postgresql://...")
+		}
+	})
+}
+
 // benchHostCmd is the process that is measured. Its settings are those of serve, but that
 // amounts stay drawn while other scenarios have their turn.
 type benchHostCmd struct {
 	Store storeURL `required:"" placeholder:"URL" help:"The scratch store."`
+	Alone bool     `help:"A node with nothing to compare it with, perhaps one of several on the store."`
 }
 
 const (
@@ -223,7 +314,7 @@ func (b *benchHostCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if !empty {
+	if !empty && !b.Alone {
 		return errors.Join(errors.New("the store is not empty"), store.Close())
 	}
 	return errors.Join(b.serve(e, store, countedStore{faultstore.New(store), store.Embedded()}), store.Close())
@@ -244,13 +335,9 @@ func (b *benchHostCmd) serve(e *env, store openedStore, counted countedStore) er
 	if !ok {
 		return fmt.Errorf("%T has no transactions of its own", store)
 	}
-	books, err := b.books(e.ctx)
-	if err != nil {
-		return err
-	}
 	_, secret, err := createKey(e.ctx, store, authz.Key{Role: authz.RoleAdmin, Principal: "bench"}, e.clock.unixNano())
 	if err != nil {
-		return errors.Join(err, books.Close())
+		return err
 	}
 	settings := authority.DefaultConfig()
 	settings.Embedded, settings.Lanes = store.Embedded(), defaultLanes(store.Embedded())
@@ -259,11 +346,18 @@ func (b *benchHostCmd) serve(e *env, store openedStore, counted countedStore) er
 	settings.MaxWaiters = benchWaiters
 	n, err := newNode(e.ctx, nodeConfig{authority: settings, listen: "127.0.0.1:0"}, counted, e.clock, e.log)
 	if err != nil {
-		return errors.Join(err, books.Close())
+		return err
 	}
 	h := &host.Host{Node: n.authority, Store: writer, Calls: func() int { return counted.Calls(faultstore.Any) }, Options: n.server.Options(),
-		Naive:   &naive.Service{Books: books, Rates: bench.Rates(), Now: e.clock.Now, TTL: bench.TTL},
 		Request: bench.FillRequest(settings.MaxHold)}
+	if b.Alone {
+		return b.obey(e, n, h, secret)
+	}
+	books, err := b.books(e.ctx)
+	if err != nil {
+		return err
+	}
+	h.Naive = &naive.Service{Books: books, Rates: bench.Rates(), Now: e.clock.Now, TTL: bench.TTL}
 	return errors.Join(b.obey(e, n, h, secret), h.Close(), books.Drop(context.WithoutCancel(e.ctx)), books.Close())
 }
 

@@ -147,6 +147,12 @@ func TestBenchOnPostgreSQL(t *testing.T) {
 			t.Errorf("%s: transactions %v", x.Name, x.Transactions)
 		}
 	}
+	wantNothingLeft(t, url)
+}
+
+// wantNothingLeft fails if a benchmark left a database on the server, or a table in url's.
+func wantNothingLeft(t *testing.T, url string) {
+	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -182,4 +188,56 @@ func TestBenchMemory(t *testing.T) {
 	if r.Accounts.Met != nil || r.Reservations.Met != nil {
 		t.Error("a verdict about a million was drawn from three thousand")
 	}
+}
+
+// TestBenchCurves measures few points for a short time; how they lie is not looked at, but that the
+// engine allocates nothing is.
+func TestBenchCurves(t *testing.T) {
+	url := testdb.PostgreSQL(t)
+	picture := filepath.Join(t.TempDir(), "curves.svg")
+	out, err := command("bench", "curves", "--accounts", "1,500", "--budgets", "1,63", "--nodes", "1,2", "--rounds", "2", "--round", "100ms",
+		"--store", url, "--svg", picture, "--output", "json").Output()
+	if err != nil {
+		t.Fatalf("purser bench curves: %v\n%s", err, out)
+	}
+	var r struct {
+		Store  string `json:"store"`
+		Curves []struct {
+			Name     string `json:"name"`
+			At       []int  `json:"at"`
+			Measures []struct {
+				Name string      `json:"name"`
+				At   [][]float64 `json:"at"`
+			} `json:"measures"`
+		} `json:"curves"`
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	if len(r.Curves) != 3 || r.Store == "" {
+		t.Fatalf("%d curves on %q", len(r.Curves), r.Store)
+	}
+	for _, c := range r.Curves {
+		if len(c.At) != 2 || c.At[0] != 1 || len(c.Measures) < 2 {
+			t.Errorf("curve %+v", c)
+		}
+		for _, m := range c.Measures {
+			allocations := m.Name == "allocations in a reservation"
+			for i, v := range m.At {
+				if len(v) != 2 || (v[0] <= 0 || v[1] <= 0) && !allocations || allocations && v[1] >= 1 {
+					t.Errorf("%s, %s at %d: %v", c.Name, m.Name, c.At[i], v)
+				}
+			}
+		}
+	}
+	svg, err := os.ReadFile(picture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := xml.Unmarshal(svg, new(struct{})); err != nil {
+		t.Errorf("the picture: %v", err)
+	}
+	wantNothingLeft(t, url)
+	refused(t, 2, []string{"one node only", "--help"}, "bench", "curves", "--store", "sqlite:x")
+	refused(t, 2, []string{"--budgets is 64", "1 to 63"}, "bench", "curves", "--budgets", "64")
 }

@@ -127,6 +127,9 @@ func NewCalls(t *Target, w *Work, accounts []string, workers int) *Calls {
 	return c
 }
 
+// Workers is how many there are.
+func (c *Calls) Workers() int { return len(c.workers) }
+
 // Context has to be that of all calls.
 func (c *Calls) Context(ctx context.Context) context.Context { return c.target.Context(ctx) }
 

@@ -43,8 +43,8 @@ type Host struct {
 	Store   Writer          // the node's
 	Calls   func() int      // of the node to its store, each of them a transaction
 	Options *server.Options // the node's
-	Naive   *naive.Service
-	Request quota.Request // to fill the node with
+	Naive   *naive.Service  // nil = the node is alone
+	Request quota.Request   // to fill the node with
 
 	echo   echo.Service
 	inside []*grpc.Server
@@ -55,8 +55,11 @@ type Host struct {
 }
 
 // Open serves what the node is compared with on ports of loopback, and puts their addresses
-// into r.
+// into r; nothing if the node is alone.
 func (h *Host) Open(r *Ready) error {
+	if h.Naive == nil {
+		return nil
+	}
 	for _, s := range []struct {
 		address *string
 		service purserv1.AuthorityServiceServer
@@ -174,8 +177,10 @@ func (h *Host) accounts(ctx context.Context, o Order) error {
 	for i := range names {
 		names[i] = Name(o.Prefix, i)
 	}
-	if err := h.Naive.Books.Seed(ctx, names, balance); err != nil {
-		return fmt.Errorf("make naive accounts: %w", err)
+	if h.Naive != nil {
+		if err := h.Naive.Books.Seed(ctx, names, balance); err != nil {
+			return fmt.Errorf("make naive accounts: %w", err)
+		}
 	}
 	for at := 0; at < len(names); at += copyRows {
 		var rows [][]any

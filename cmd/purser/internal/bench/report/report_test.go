@@ -36,9 +36,11 @@ func sample() *report.Report {
 			report.Figure("nothing", "", nil, 0, false)}}
 }
 
-func TestSVGIsWellFormedAndSaysEverything(t *testing.T) {
+// wantPicture fails unless what draw writes is well-formed and says all this.
+func wantPicture(t *testing.T, draw func(io.Writer) error, all ...string) {
+	t.Helper()
 	var b strings.Builder
-	if err := sample().SVG(&b); err != nil {
+	if err := draw(&b); err != nil {
 		t.Fatal(err)
 	}
 	for d := xml.NewDecoder(strings.NewReader(b.String())); ; {
@@ -48,13 +50,38 @@ func TestSVGIsWellFormedAndSaysEverything(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, b.String())
 		}
 	}
-	for _, want := range []string{"sqlite &lt;here&gt;", "reserve / echo &amp; co", "0.80 (at least 0.80)", "30.0 (at most 2.00)"} {
+	for _, want := range all {
 		if !strings.Contains(b.String(), want) {
-			t.Errorf("the picture lacks %q", want)
+			t.Errorf("the picture lacks %q:\n%s", want, b.String())
 		}
 	}
 	if strings.Contains(b.String(), "NaN") || strings.Contains(b.String(), "Inf") {
 		t.Error("the picture has places that are no numbers")
+	}
+}
+
+func TestSVGIsWellFormedAndSaysEverything(t *testing.T) {
+	wantPicture(t, sample().SVG, "sqlite &lt;here&gt;", "reserve / echo &amp; co", "0.80 (at least 0.80)", "30.0 (at most 2.00)")
+}
+
+func TestCurves(t *testing.T) {
+	c := report.Curve{Name: "growth <here>", Along: "things", Measures: []report.Measure{{Name: "a thing", Unit: "ns"}, {Name: "rest"}}}
+	add := c.Add(1)
+	add(100, 0)
+	add(300, 0)
+	c.Add(1000)(400, 0)
+	curves := &report.Curves{Rounds: 2, RoundMillis: 50, Curves: []report.Curve{c, {Name: "nothing"}}}
+	// The highest point is 20 below the panel's top, which has 150 for 400: the median 200 is at half of it.
+	wantPicture(t, curves.SVG, "growth &lt;here&gt;", "along: things", "a thing, ns", `cy="239.0" r="3.5" fill="#0969da"/><text x="87.0" y="230.0" text-anchor="middle" fill="#1f2328">200<`,
+		`cy="164.0"`, ">1 000</text>", "rounds of 50ms")
+	var b strings.Builder
+	if err := curves.Markdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| things | a thing, ns | rest |", "| 1 | 200 (100 to 300) | 0.00 (0.00 to 0.00) |", "| 1 000 | 400 | 0.00 |"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the page lacks %q:\n%s", want, b.String())
+		}
 	}
 }
 

@@ -29,12 +29,7 @@ func (r *Report) SVG(w io.Writer) error {
 		return svgLabel + svgPlot*(math.Log10(v)-math.Log10(low))/(math.Log10(high)-math.Log10(low))
 	}
 	height := svgTop + svgRow*len(r.Ratios) + svgBottom
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="13" role="img">
-<title>purser bench: ratios on %s</title>
-<rect width="100%%" height="100%%" fill="#ffffff"/>
-<text x="16" y="26" font-size="16" font-weight="600" fill="#1f2328">purser bench, %s</text>
-<text x="16" y="46" fill="#59636e">%s</text>
-`, svgWidth, height, svgWidth, height, escape(r.Settings.Store), escape(r.Settings.Store), escape(r.caption()))
+	svgBegin(&b, svgWidth, height, "purser bench, "+r.Settings.Store, r.caption())
 	for tick := low; tick <= high*1.0001; tick *= 10 {
 		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#d1d9e0"/><text x="%.1f" y="%d" text-anchor="middle" fill="#59636e">%g</text>`+"\n",
 			x(tick), x(tick), svgTop, height-svgBottom, x(tick), height-svgBottom+18, tick)
@@ -45,6 +40,16 @@ func (r *Report) SVG(w io.Writer) error {
 	b.WriteString("</svg>\n")
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// svgBegin opens a picture and writes its head.
+func svgBegin(b *strings.Builder, width, height int, title, caption string) {
+	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="13" role="img">
+<title>%s</title>
+<rect width="100%%" height="100%%" fill="#ffffff"/>
+<text x="16" y="26" font-size="16" font-weight="600" fill="#1f2328">%s</text>
+<text x="16" y="46" fill="#59636e">%s</text>
+`, width, height, width, height, escape(title), escape(title), escape(caption))
 }
 
 // axis is a range of whole decades with everything in it.
