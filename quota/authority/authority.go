@@ -53,7 +53,6 @@ type Authority struct {
 	groupCtx  context.Context
 	draws     []chan *draw  // by lane of an engine
 	replace   chan struct{} // the engine was lost
-	projector chan struct{}
 	pollNow   chan struct{}
 	returnNow chan struct{}
 	projectMu sync.Mutex
@@ -67,7 +66,7 @@ func New(c Config, d Deps) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{live: make(map[string]*atomic.Int64), room: escrow.NewRoom(c.MaxReservations), cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
-		draws: make([]chan *draw, c.Lanes), replace: make(chan struct{}, 1), projector: make(chan struct{}, 1),
+		draws: make([]chan *draw, c.Lanes), replace: make(chan struct{}, 1),
 		pollNow: make(chan struct{}, 1), returnNow: make(chan struct{}, 1)}
 	for i := range a.draws {
 		a.draws[i] = make(chan *draw, drawQueue)

@@ -82,9 +82,6 @@ func (a *Authority) flush(ctx context.Context, l *lane, no int64, batch []*escro
 	if rest != nil {
 		a.stranded(l, rest)
 	}
-	if len(done) > 0 {
-		a.wakeProjector()
-	}
 	return err
 }
 

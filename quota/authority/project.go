@@ -27,8 +27,6 @@ func few(batches []quota.Batch) []quota.Batch {
 	return batches
 }
 
-func (a *Authority) wakeProjector() { nudge(a.projector) }
-
 // projectLoop projects this node's lanes as they grow, and those of the dead.
 func (a *Authority) projectLoop(ctx context.Context) error {
 	t := time.NewTicker(a.cfg.Poll)
