@@ -11,6 +11,7 @@ const (
 	Any     Op = ""        // in a Fault: all of those below
 	Append  Op = "Append"  // flush of settlements by their owner, which commits by itself
 	Settle  Op = "Settle"  // settlements through a guest lane
+	Interim Op = "Interim" // usage so far, noted by the owner
 	Draw    Op = "Draw"    //
 	Return  Op = "Return"  //
 	Project Op = "Project" // projection, and what it looks for
@@ -29,6 +30,7 @@ var tells = []struct {
 }{
 	{"INSERT INTO journal (lane_id, tag, k1, k2, kind, body)\nSELECT", Append},
 	{"SELECT lane_id, state, gc_before FROM lanes", Settle},
+	{"INSERT INTO interims", Interim},
 	{"SELECT i.state, i.issue_until, l.state FROM lanes l", Draw},
 	{"shrink_sequence FROM allotments", Return},
 	{"UPDATE cursors SET", Project},

@@ -26,7 +26,7 @@ var onTheWire = faultproxy.Rates{faultproxy.Cut: 15, faultproxy.CutAfter: 20, fa
 
 // TestWire runs two nodes on one database whose connections fail in every way there is, by a
 // seed, under clients that ask until they are answered. What they were told was charged is what
-// the account has less, and the books balance. Then the nodes drain, and nothing stays away (I15)
+// the accounts have less, and the books balance. Then the nodes drain, and nothing stays away (I15)
 // or is missing (I10). TEST_WIRE says how many seeds to try, from 1.
 func TestWire(t *testing.T) {
 	seeds(t, "TEST_WIRE", 1, func(t *testing.T, url string, seed uint64) {
@@ -45,6 +45,7 @@ func TestWireSees(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		must(t, 0, cockroach.Migrate(t.Context(), url))
 		w := onWire(t, url, 1, func(s quota.Store) quota.Store { return credulous{s} })
+		w.patience = 12 * time.Second // what was lost is asked for in vain
 		wrong := w.run()
 		for _, want := range []string{"found R20 ", "as acknowledged"} {
 			if !slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, want) }) {
@@ -64,31 +65,43 @@ func (c credulous) Append(ctx context.Context, lane quota.LaneID, no int64, reco
 	return r, err
 }
 
-// wire is two nodes behind a proxy, and an account of their own.
+// wire is two nodes behind a proxy, and two accounts of their own.
 type wire struct {
-	t       *testing.T
-	proxy   *faultproxy.Proxy
-	nodes   [2]*node
-	account string
-	seed    uint64
+	t              *testing.T
+	proxy          *faultproxy.Proxy
+	nodes          [2]*node
+	plenty, scarce *wireAccount
+	seed           uint64
+	patience       time.Duration // for an answer, through all faults
 
-	mu      sync.Mutex
-	charged int64 // micros, as acknowledged
-	told    []audit.Acknowledged
-	wrong   []string
+	mu     sync.Mutex
+	denied map[bool]int // the scarce account's reservations, transiently or not
+	told   []audit.Acknowledged
+	wrong  []string
 }
 
-const wireCredits = int64(1e12)
+// wireAccount is an account with what it was charged, in micros: as acknowledged, and what may
+// have been besides.
+type wireAccount struct {
+	id                       string
+	credits, charged, unsure int64
+}
+
+// wireHold is what a reservation holds, in micros: 1000 input and 1000 output tokens.
+var wireHold = costOf(1000)
 
 func onWire(t *testing.T, url string, seed uint64, wrap func(quota.Store) quota.Store) *wire {
-	w := &wire{t: t, proxy: faultproxy.New(t, url), account: fmt.Sprintf("wire-%d", seed), seed: seed}
+	w := &wire{t: t, proxy: faultproxy.New(t, url), seed: seed, patience: time.Minute, denied: make(map[bool]int),
+		plenty: &wireAccount{id: fmt.Sprintf("wire-%d", seed), credits: 1e12}, scarce: &wireAccount{id: fmt.Sprintf("scarce-%d", seed), credits: 5 * wireHold}}
 	for i := range w.nodes {
 		w.nodes[i] = join(t, w.proxy.URL(), shared(), wrap)
 	}
 	if seed == 1 {
 		w.nodes[0].catalogue()
 	}
-	w.nodes[0].account(w.account, "", wireCredits)
+	for _, a := range []*wireAccount{w.plenty, w.scarce} {
+		w.nodes[0].account(a.id, "", a.credits)
+	}
 	return w
 }
 
@@ -110,11 +123,12 @@ func (w *wire) run() []string {
 		w.fail("only %d statements met a fault, %d of them Duplicate", met, w.proxy.Met(faultproxy.Duplicate))
 	}
 	for _, n := range w.nodes {
+		eventually(w.t, func() bool { return n.Status().Reservations == 0 }) // what nobody settles has expired
 		if err := n.Quiesce(w.t.Context()); err != nil {
 			w.fail("quiesce: %v", err)
 		}
 	}
-	for _, op := range []faultproxy.Op{faultproxy.Append, faultproxy.Settle, faultproxy.Draw, faultproxy.Return, faultproxy.Project,
+	for _, op := range []faultproxy.Op{faultproxy.Append, faultproxy.Settle, faultproxy.Interim, faultproxy.Draw, faultproxy.Return, faultproxy.Project,
 		faultproxy.Renew, faultproxy.Poll, faultproxy.Close, faultproxy.Admin} {
 		if w.proxy.Seen(op) == 0 {
 			w.fail("no statement of %s was seen", op)
@@ -130,15 +144,25 @@ func (w *wire) run() []string {
 			w.fail("found %s", f)
 		}
 	}
-	b, err := w.nodes[0].Balance(w.t.Context(), w.account)
-	switch left := b.Total - b.Debt; {
-	case err != nil:
-		w.fail("no balance: %v", err)
-	case left != wireCredits-w.charged:
-		w.fail("%d of %d micros are left; charged, as acknowledged, were %d", left, wireCredits, w.charged)
+	for _, a := range []*wireAccount{w.plenty, w.scarce} {
+		w.count(a)
 	}
-	w.t.Logf("seed %d: %d statements met a fault, %d micros charged", w.seed, met, w.charged)
+	w.t.Logf("seed %d: %d statements met a fault; charged were %d micros, and of %d scarce ones %d, with %d denials that said to come again and %d that did not",
+		w.seed, met, w.plenty.charged, w.scarce.credits, w.scarce.charged, w.denied[true], w.denied[false])
 	return w.wrong
+}
+
+// count compares what an account has left with what it was charged.
+func (w *wire) count(a *wireAccount) {
+	b, err := w.nodes[0].Balance(w.t.Context(), a.id)
+	if err != nil {
+		w.fail("no balance of %s: %v", a.id, err)
+		return
+	}
+	left := b.Total - b.Debt
+	if most := a.credits - a.charged; left > most || left < most-a.unsure {
+		w.fail("%s: %d of %d micros are left; charged, as acknowledged, were %d, and perhaps %d more", a.id, left, a.credits, a.charged, a.unsure)
+	}
 }
 
 // rest drains both nodes, has another one on a sound connection close what they left, and
@@ -206,63 +230,165 @@ func (w *wire) fail(format string, args ...any) {
 	w.wrong = append(w.wrong, fmt.Sprintf("seed %d: ", w.seed)+fmt.Sprintf(format, args...))
 }
 
-// client reserves and settles, at either node, and sends each request again until it has an
-// answer.
+// client works at either node, and sends each request again until it has an answer.
 func (w *wire) client(number int) {
 	random := rand.New(rand.NewPCG(w.seed, uint64(number)))
 	for i := range 15 {
-		r := chat(w.account, 1000, 1000)
-		r.Key = fmt.Sprintf("%d-%d-%d", w.seed, number, i)
-		at, elsewhere := w.nodes[random.IntN(2)], w.nodes[random.IntN(2)]
-		used, commit := usage(1000, random.Int64N(1500)), random.IntN(4) > 0
-		var d quota.Decision
-		if !w.insist("reserve", func(ctx context.Context) error {
-			err := at.Reserve(ctx, gate(), r, &d)
-			if err == nil && !d.Allowed {
-				err = errors.New("denied: " + d.Denial.Reason.String()) // no draw came through
-			}
-			return err
-		}) {
-			return
+		j := job{wire: w, random: random, at: w.nodes[random.IntN(2)], elsewhere: w.nodes[random.IntN(2)], account: w.plenty}
+		if random.IntN(3) == 0 {
+			j.account = w.scarce
 		}
-		if random.IntN(8) == 0 {
-			continue // nobody settles it: it expires
-		}
-		var receipt quota.Receipt
-		if !w.insist("settle", func(ctx context.Context) (err error) {
-			if commit {
-				receipt, err = elsewhere.Commit(ctx, gate(), &quota.Settle{Token: d.Token, Usage: used})
-				return err
-			}
-			receipt, err = elsewhere.Release(ctx, gate(), &quota.Settle{Token: d.Token})
-			if errors.Is(err, quota.ReasonReservationExpired) {
-				receipt, err = quota.Receipt{}, nil // it took too long: released all the same
-			}
-			return err
-		}) {
-			return
-		}
-		w.mu.Lock()
-		w.charged += receipt.Charged
-		if receipt.State == quota.Committed || receipt.State == quota.Released {
-			w.told = append(w.told, audit.Acknowledged{Lane: d.Lane, Sequence: d.Sequence, Nonce: d.Nonce, Kind: receipt.State, Charged: receipt.Charged})
-		}
-		w.mu.Unlock()
-		if commit && random.IntN(4) == 0 && !w.insist("commit with other usage", func(ctx context.Context) error {
-			r, err := at.Commit(ctx, gate(), &quota.Settle{Token: d.Token, Usage: usage(1, 1)})
-			if errors.Is(err, quota.ReasonReservationCommitted) {
-				return nil
-			}
-			return fmt.Errorf("got %+v, %w, want that it is committed", r, err)
-		}) {
+		if !j.reserve(fmt.Sprintf("%d-%d-%d", w.seed, number, i)) || j.d.Allowed && !j.use() {
 			return
 		}
 	}
 }
 
+// job is a reservation of a client. Its methods are false if there was no answer in good time.
+type job struct {
+	*wire
+	random        *rand.Rand
+	at, elsewhere *node // who is asked for it, and who settles
+	account       *wireAccount
+	d             quota.Decision
+}
+
+// reserve asks for a reservation. An account with plenty gets it in the end; a scarce one may be
+// told no. Whoever was told that it is no use to come again was told the truth: nobody who asks
+// afterwards gets one.
+func (j *job) reserve(key string) bool {
+	r := chat(j.account.id, 1000, 1000)
+	r.Key, r.Candidates = key, []string{"small"} // nothing cheaper stands behind it
+	forGood := j.account == j.scarce && j.deniedForGood() > 0
+	defer func() {
+		if forGood && j.d.Allowed {
+			j.fail("%s was denied for good, and then %s was granted", j.account.id, key)
+		}
+	}()
+	return j.insist("reserve", func(ctx context.Context) error {
+		err := j.at.Reserve(ctx, gate(), r, &j.d)
+		switch {
+		case err != nil || j.d.Allowed:
+			return err
+		case j.account == j.scarce && j.d.Denial.Reason == quota.DeniedCredits:
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.denied[j.d.Denial.Transient]++
+			return nil
+		}
+		return errors.New("denied: " + j.d.Denial.Reason.String()) // no draw came through
+	})
+}
+
+func (w *wire) deniedForGood() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.denied[false]
+}
+
+// use extends a reservation perhaps, says perhaps what it has used so far, and settles it, or
+// does not.
+func (j *job) use() bool {
+	token := j.d.Token
+	if j.random.IntN(3) == 0 {
+		var more quota.Decision
+		if !j.insist("extend", func(ctx context.Context) error {
+			return over(j.at.Extend(ctx, gate(), totals(j.d.Token, 2000, 2000), &more))
+		}) {
+			return false
+		}
+		if more.Allowed && j.random.IntN(2) == 0 {
+			token = more.Token // either is good
+		}
+	}
+	if j.random.IntN(6) == 0 {
+		_, answered := j.settle("release", func(ctx context.Context) (quota.Receipt, error) {
+			r, err := j.elsewhere.Release(ctx, gate(), &quota.Settle{Token: token})
+			return r, over(err) // it took too long: released all the same
+		})
+		return answered
+	}
+	var sofar int64
+	reported, noted := j.random.IntN(3) == 0, false
+	if reported {
+		sofar = j.random.Int64N(700)
+		if !j.insist("interim", func(ctx context.Context) error {
+			err := j.at.Interim(ctx, gate(), &quota.Settle{Token: token, Usage: usage(1000, sofar)})
+			noted = err == nil
+			return over(err)
+		}) {
+			return false
+		}
+	}
+	if j.random.IntN(8) == 0 { // nobody settles it: it expires, and what was reported is charged
+		switch {
+		case noted:
+			j.charge(costOf(sofar))
+		case reported:
+			j.mayCharge(costOf(sofar)) // an attempt of which nothing was heard
+		}
+		return true
+	}
+	out := sofar + j.random.Int64N(800)
+	receipt, answered := j.settle("commit", func(ctx context.Context) (quota.Receipt, error) {
+		return j.elsewhere.Commit(ctx, gate(), &quota.Settle{Token: token, Usage: usage(1000, out)})
+	})
+	if !answered {
+		return false
+	}
+	if want := costOf(out); receipt.Charged != want && !(receipt.Late && reported) {
+		j.fail("a commit of %d micros was charged %+v", want, receipt)
+	}
+	j.charge(costOf(out)) // a late one says only what it charged beyond the report
+	return j.random.IntN(4) > 0 || j.insist("commit with other usage", func(ctx context.Context) error {
+		r, err := j.at.Commit(ctx, gate(), &quota.Settle{Token: j.d.Token, Usage: usage(1, 1)})
+		if errors.Is(err, quota.ReasonReservationCommitted) {
+			return nil
+		}
+		return fmt.Errorf("got %+v, %w, want that it is committed", r, err)
+	})
+}
+
+// over is nil for an error that says that the reservation is over, or in other hands.
+func over(err error) error {
+	if errors.Is(err, quota.ReasonReservationExpired) || errors.Is(err, quota.ReasonExtendElsewhere) {
+		return nil
+	}
+	return err
+}
+
+// settle settles and keeps what it was told.
+func (j *job) settle(what string, do func(context.Context) (quota.Receipt, error)) (receipt quota.Receipt, answered bool) {
+	answered = j.insist(what, func(ctx context.Context) (err error) {
+		receipt, err = do(ctx)
+		return err
+	})
+	if answered && (receipt.State == quota.Committed || receipt.State == quota.Released) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.told = append(j.told, audit.Acknowledged{Lane: j.d.Lane, Sequence: j.d.Sequence, Nonce: j.d.Nonce, Kind: receipt.State, Charged: receipt.Charged})
+	}
+	return receipt, answered
+}
+
+// costOf is what 1000 input tokens and so many of output cost in micros.
+func costOf(out int64) int64 { return 1e5 + 300*out }
+
+func (j *job) charge(micros int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.account.charged += micros
+}
+
+func (j *job) mayCharge(micros int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.account.unsure += micros
+}
+
 // insist does something until it succeeds; false if it does not in good time.
 func (w *wire) insist(what string, do func(context.Context) error) bool {
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), w.patience)
 	defer cancel()
 	for {
 		attempt, stop := context.WithTimeout(ctx, 10*time.Second)
