@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +79,7 @@ type wire struct {
 	denied map[bool]int // the scarce account's reservations, transiently or not
 	told   []audit.Acknowledged
 	wrong  []string
+	lates  atomic.Int64 // commits behind an expiry
 }
 
 // wireAccount is an account with what it was charged, in micros: as acknowledged, and what may
@@ -118,6 +120,9 @@ func (w *wire) run() []string {
 	met := 0
 	for kind := range onTheWire {
 		met += w.proxy.Met(faultproxy.Kind(kind))
+	}
+	if w.lates.Load() == 0 || w.denied[true]+w.denied[false] == 0 {
+		w.fail("%d commits were late, %d reservations denied", w.lates.Load(), w.denied[true]+w.denied[false])
 	}
 	if met < 10 || w.proxy.Met(faultproxy.Duplicate) == 0 {
 		w.fail("only %d statements met a fault, %d of them Duplicate", met, w.proxy.Met(faultproxy.Duplicate))
@@ -234,7 +239,7 @@ func (w *wire) fail(format string, args ...any) {
 func (w *wire) client(number int) {
 	random := rand.New(rand.NewPCG(w.seed, uint64(number)))
 	for i := range 15 {
-		j := job{wire: w, random: random, at: w.nodes[random.IntN(2)], elsewhere: w.nodes[random.IntN(2)], account: w.plenty}
+		j := job{wire: w, random: random, at: w.nodes[random.IntN(2)], elsewhere: w.nodes[random.IntN(2)], account: w.plenty, late: i%7 == 3}
 		if random.IntN(3) == 0 {
 			j.account = w.scarce
 		}
@@ -250,6 +255,7 @@ type job struct {
 	random        *rand.Rand
 	at, elsewhere *node // who is asked for it, and who settles
 	account       *wireAccount
+	late          bool // it commits when the reservation has expired
 	d             quota.Decision
 }
 
@@ -329,15 +335,36 @@ func (j *job) use() bool {
 		}
 		return true
 	}
-	out := sofar + j.random.Int64N(800)
-	receipt, answered := j.settle("commit", func(ctx context.Context) (quota.Receipt, error) {
-		return j.elsewhere.Commit(ctx, gate(), &quota.Settle{Token: token, Usage: usage(1000, out)})
-	})
+	if j.late {
+		time.Sleep(expired)
+	}
+	out := sofar + j.random.Int64N(1200)
+	commit := func(ctx context.Context, at *node) (quota.Receipt, error) {
+		return at.Commit(ctx, gate(), &quota.Settle{Token: token, Usage: usage(1000, out)})
+	}
+	var other quota.Receipt
+	var both sync.WaitGroup
+	if j.random.IntN(4) == 0 { // the same at both nodes at once
+		both.Go(func() {
+			j.insist("commit at once", func(ctx context.Context) (err error) {
+				other, err = commit(ctx, j.at)
+				return err
+			})
+		})
+	}
+	receipt, answered := j.settle("commit", func(ctx context.Context) (quota.Receipt, error) { return commit(ctx, j.elsewhere) })
+	both.Wait()
 	if !answered {
 		return false
 	}
-	if want := costOf(out); receipt.Charged != want && !(receipt.Late && reported) {
-		j.fail("a commit of %d micros was charged %+v", want, receipt)
+	if other.State != 0 && other.Charged != receipt.Charged {
+		j.fail("one commit was charged %+v and %+v", receipt, other)
+	}
+	if want := costOf(out); receipt.Charged != want && !(receipt.Late && reported && receipt.Charged == want-costOf(sofar)) {
+		j.fail("a commit of %d micros behind a report of %d was charged %+v", want, costOf(sofar), receipt)
+	}
+	if receipt.Late {
+		j.lates.Add(1)
 	}
 	j.charge(costOf(out)) // a late one says only what it charged beyond the report
 	return j.random.IntN(4) > 0 || j.insist("commit with other usage", func(ctx context.Context) error {
@@ -370,6 +397,9 @@ func (j *job) settle(what string, do func(context.Context) (quota.Receipt, error
 	}
 	return receipt, answered
 }
+
+// expired is when a reservation that was just made or extended has certainly ended.
+const expired = 3 * time.Second
 
 // costOf is what 1000 input tokens and so many of output cost in micros.
 func costOf(out int64) int64 { return 1e5 + 300*out }
