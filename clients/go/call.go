@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	purserv1 "github.com/purser-io/purser/proto/purser/v1"
 )
 
@@ -23,24 +25,36 @@ func (c *Client) call(ctx context.Context, op string, order []int, do func(conte
 func (c *Client) callUpTo(ctx context.Context, attempts int, op string, order []int, do func(context.Context, purserv1.AuthorityServiceClient) error) (int, *Error) {
 	var unknown bool
 	var last *Error
+	order = c.awake(order)
 	at, tries := 0, 0
 	for n := range attempts {
 		if n > 0 && !pause(ctx, c.backoff(n, last.retryAfter)) {
 			break
 		}
 		i := order[at%len(order)]
+		pulse := c.nodes[i].pulse
+		seen := pulse.answers.Load()
 		err := c.try(ctx, i, do)
 		if err == nil {
+			pulse.answered()
 			return i, nil
 		}
 		last = classify(op, err)
+		switch {
+		case last.answered():
+			pulse.answered()
+		// Only a reservation is sure to be answered soon by a node that is well: a commit waits for
+		// the store. How long a caller's own deadline let it wait is not known.
+		case op == "reserve" && last.Code == codes.DeadlineExceeded && ctx.Err() == nil:
+			pulse.missed(seen, c.rest())
+		}
 		if !last.retryable {
 			// An answer about the state holds for earlier tries too; one about caller or call does not.
 			last.Definite = last.Definite && (!unknown || last.ofState())
 			return i, last
 		}
 		unknown = unknown || !last.Definite
-		if tries++; tries == triesPerNode || last.elsewhere {
+		if tries++; tries == triesPerNode || last.elsewhere || pulse.state.Load() != awake {
 			at, tries = at+1, 0
 		}
 	}

@@ -29,6 +29,7 @@ type node struct {
 	one     purserv1.AuthorityServiceClient // single calls
 	api     purserv1.AuthorityServiceClient // what this package calls: one, or session
 	session *session                        // nil without sessions
+	pulse   *pulse
 }
 
 // Dial connects to every address and waits until one of them is connected or ctx ends, unless
@@ -59,7 +60,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 }
 
 func (c *Client) newNode(conn *grpc.ClientConn) node {
-	n := node{conn: conn, one: purserv1.NewAuthorityServiceClient(conn)}
+	n := node{conn: conn, one: purserv1.NewAuthorityServiceClient(conn), pulse: new(pulse)}
 	n.api = n.one
 	if c.cfg.Session {
 		n.session = newSession(c, n.one)

@@ -90,6 +90,11 @@ func classify(op string, err error) *Error {
 	return e
 }
 
+// answered reports an error that the node itself gave, and not the way to it.
+func (e *Error) answered() bool {
+	return e.Reason != "" || e.Code != codes.Unavailable && e.Code != codes.DeadlineExceeded && e.Code != codes.Canceled
+}
+
 // ofState reports an answer about what a call is about, such as a reservation that was settled
 // before.
 func (e *Error) ofState() bool {

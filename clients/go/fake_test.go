@@ -29,7 +29,9 @@ type fake struct {
 	calls []fakeCall
 	next  func(c fakeCall) error // nil error = answer well
 	// extend answers an extension; nil = everything is granted.
-	extend   func(r *purserv1.ExtendRequest) *purserv1.ExtendResponse
+	extend func(r *purserv1.ExtendRequest) *purserv1.ExtendResponse
+	// silent tells which reserves and commits are never answered; nil = none.
+	silent   func(node int, op, account string) bool
 	sessions bool                                                                    // clients use sessions
 	stream   func(n *fakeNode, stream purserv1.AuthorityService_SessionServer) error // serves one; nil = well
 	old      bool                                                                    // it knows no interim commits
@@ -132,6 +134,9 @@ func (n *fakeNode) CheckAndReserve(ctx context.Context, r *purserv1.CheckAndRese
 	if err := n.fake.arrived(ctx, fakeCall{Node: n.node, Op: "reserve", Token: r.GetIdempotencyKey(), Said: estimates(r.GetEstimates())}); err != nil {
 		return nil, err
 	}
+	if err := n.silence(ctx, "reserve", r.GetAccount()); err != nil {
+		return nil, err
+	}
 	if r.GetAccount() == "poor" {
 		return &purserv1.CheckAndReserveResponse{Decision: purserv1.Decision_DECISION_DENIED, Denial: &purserv1.Denial{
 			Reason: purserv1.DenialReason_DENIAL_REASON_CREDITS, Kind: purserv1.DenialKind_DENIAL_KIND_TRANSIENT,
@@ -147,6 +152,18 @@ func (n *fakeNode) CheckAndReserve(ctx context.Context, r *purserv1.CheckAndRese
 	return &purserv1.CheckAndReserveResponse{Decision: purserv1.Decision_DECISION_ALLOWED, Reservation: reservation}, nil
 }
 
+// silence lasts until the caller gives up, if there is to be any.
+func (n *fakeNode) silence(ctx context.Context, op, account string) error {
+	n.fake.mu.Lock()
+	silent := n.fake.silent
+	n.fake.mu.Unlock()
+	if silent == nil || !silent(n.node, op, account) {
+		return nil
+	}
+	<-ctx.Done()
+	return status.FromContextError(ctx.Err()).Err()
+}
+
 func (n *fakeNode) Commit(ctx context.Context, r *purserv1.CommitRequest) (*purserv1.CommitResponse, error) {
 	c := fakeCall{Node: n.node, Op: "commit", Token: string(r.GetToken()), Usage: len(r.GetUsage()), Said: usage(r.GetUsage())}
 	interim := r.Final != nil && !r.GetFinal() && !n.fake.old
@@ -154,6 +171,9 @@ func (n *fakeNode) Commit(ctx context.Context, r *purserv1.CommitRequest) (*purs
 		c.Op = "interim"
 	}
 	if err := n.fake.arrived(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := n.silence(ctx, c.Op, ""); err != nil {
 		return nil, err
 	}
 	if interim {
