@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	drawQueue    = 1 << 14 // draws waiting for their lane's turn: of as many payers, each asked for by one request at least
+	drawQueue    = 1 << 14 // draws waiting for their lane's turn, each of another payer
+	aheadQueue   = 1 << 11 // with so many there, none is made ahead of need
 	drawBatch    = 64      // draws in one transaction
 	storeTimeout = 5 * time.Second
 	backoffFirst = 5 * time.Millisecond
@@ -108,8 +109,8 @@ func nothingHeld(err error) error {
 	return &definite
 }
 
-// drawAhead starts draws for pools that run low, before anyone has to wait. They get half of
-// the queue, so that they are in nobody's way who does wait. Call it under the shard lock.
+// drawAhead starts draws for pools that run low, before anyone has to wait. They get a small part
+// of the queue, so that they are in nobody's way who does wait. Call it under the shard lock.
 func (a *Authority) drawAhead(sh *shard, e *engine, now int64, span trace.SpanContext) {
 	for {
 		d := sh.core.BeginAhead(now, e.id)
@@ -119,7 +120,7 @@ func (a *Authority) drawAhead(sh *shard, e *engine, now int64, span trace.SpanCo
 		w := &draw{Draw: d, shard: sh, engine: e, done: make(chan struct{})}
 		w.joinSpan(span)
 		sh.draws[d.Payer()] = w
-		if !a.submit(w, drawQueue/2) {
+		if !a.submit(w, aheadQueue) {
 			a.endDraw(w, nil, overloaded("as many draws as may wait for the store do"))
 			return
 		}
