@@ -58,6 +58,7 @@ type Authority struct {
 	projectMu sync.Mutex
 	backlog   backlog
 	polls     pollState
+	preload   preload
 }
 
 // New checks the configuration and builds an authority. It starts nothing and talks to nobody.
@@ -67,7 +68,7 @@ func New(c Config, d Deps) (*Authority, error) {
 	}
 	a := &Authority{live: make(map[string]*atomic.Int64), room: escrow.NewRoom(c.MaxReservations), cfg: c, deps: d, metrics: d.Metrics, base: d.Clock.Now(), seed: maphash.MakeSeed(),
 		draws: make([]chan *draw, c.Lanes), replace: make(chan struct{}, 1),
-		pollNow: make(chan struct{}, 1), returnNow: make(chan struct{}, 1)}
+		pollNow: make(chan struct{}, 1), returnNow: make(chan struct{}, 1), preload: newPreload()}
 	for i := range a.draws {
 		a.draws[i] = make(chan *draw, drawQueue)
 	}
@@ -131,6 +132,7 @@ func (a *Authority) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return a.leaseLoop(ctx) })
 	group.Go(func() error { return a.pollLoop(ctx) })
+	group.Go(func() error { return a.preloadLoop(ctx) })
 	group.Go(func() error { return a.tickLoop(ctx) })
 	group.Go(func() error { return a.returnLoop(ctx) })
 	group.Go(func() error { return a.projectLoop(ctx) })

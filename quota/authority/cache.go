@@ -19,6 +19,7 @@ type account struct {
 	owner   string // account whose subscription it is: quotas count there
 	zones   []*time.Location
 	epochs  []quota.AccountEpoch
+	early   bool        // read before anybody asked: what it refuses is read again (R51)
 	stale   atomic.Bool // something changed since; looked at under the shard lock (I13)
 }
 
@@ -68,7 +69,8 @@ func (a *account) zoneOf(id string) *time.Location {
 // unknownFor is how long an unknown id is remembered (R47).
 const unknownFor = time.Second
 
-// accounts is the bounded cache of profiles, filled on demand and emptied by the poll (R47).
+// accounts is the bounded cache of profiles, filled ahead of need and on demand, and
+// emptied by the poll (R47).
 type accounts struct {
 	store quota.AccountStore
 	clock Clock
@@ -130,19 +132,21 @@ func (c *accounts) miss(id string) {
 }
 
 // apply drops the accounts that changed, and members of their trees: who is in use notices by
-// the stale mark. It returns the payers whose pots may have changed.
-func (c *accounts) apply(revision int64, changed map[string]bool, all bool) map[string]bool {
+// the stale mark. It returns the payers whose pots may have changed, and the accounts to be read again.
+func (c *accounts) apply(revision int64, changed map[string]bool, all bool) (payers map[string]bool, again []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.applied = max(c.applied, revision)
-	payers := make(map[string]bool)
+	payers = make(map[string]bool)
 	for id := range changed {
 		payers[id] = true
+		again = append(again, id)
 		delete(c.unknown, id)
 	}
 	for id, a := range c.known {
 		if all || a.touches(changed) {
 			payers[a.Payer().ID] = true
+			again = append(again, id)
 			a.stale.Store(true)
 			delete(c.known, id)
 		}
@@ -150,7 +154,7 @@ func (c *accounts) apply(revision int64, changed map[string]bool, all bool) map[
 	if all {
 		clear(c.unknown)
 	}
-	return payers
+	return payers, again
 }
 
 func (a *account) touches(changed map[string]bool) bool {

@@ -14,7 +14,7 @@ const quoteFresh = int64(time.Second)
 
 // Check says what Reserve would answer, on what is free here plus what the pots had when last
 // seen. It holds, draws and creates nothing: a quote with AsOf, not a promise. At most one
-// read. Reasons as for Reserve.
+// read, and one of an account that is not in memory. Reasons as for Reserve.
 func (a *Authority) Check(ctx context.Context, p *authz.Principal, r *quota.Request, d *quota.Decision) error {
 	resetDecision(d)
 	c := calls.Get().(*call)
@@ -22,16 +22,24 @@ func (a *Authority) Check(ctx context.Context, p *authz.Principal, r *quota.Requ
 	if _, err := a.prepare(p, r, c); err != nil {
 		return err
 	}
-	acc, err := a.accounts.get(ctx, r.Account)
-	if err != nil {
-		return err
+	for {
+		acc, err := a.accounts.get(ctx, r.Account)
+		if err != nil {
+			return err
+		}
+		if acc == nil {
+			d.AsOf, d.Denial = a.now(), quota.Denial{Reason: quota.DeniedAccountUnknown, Subject: r.Account}
+			return nil
+		}
+		if err := a.check(ctx, acc, r, c, d); err != nil || !a.doubted(acc, d) {
+			return err
+		}
 	}
+}
+
+func (a *Authority) check(ctx context.Context, acc *account, r *quota.Request, c *call, d *quota.Decision) error {
 	now := a.now()
 	d.AsOf = now
-	if acc == nil {
-		d.Denial = quota.Denial{Reason: quota.DeniedAccountUnknown, Subject: r.Account}
-		return nil
-	}
 	if s, ok := acc.Suspended(); ok {
 		d.Denial = quota.Denial{Reason: quota.DeniedAccountSuspended, Subject: s.ID, Detail: s.SuspendReason}
 		return nil

@@ -69,7 +69,7 @@ func TestColdAccountThatNobodyWaitsFor(t *testing.T) {
 	bubble(t, func(t *testing.T, s quota.Store) {
 		n, f := member(t, s)
 		n.catalogue()
-		n.account("acme", "", 1e9)
+		n.newAccount("acme", "", 1e9)
 		held := f.Inject(faultstore.Fault{Op: "Profiles", Kind: faultstore.Hold})
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error, 1)
@@ -101,7 +101,7 @@ func TestColdAccountChangedMeanwhile(t *testing.T) {
 		n, f := member(t, s)
 		n.catalogue()
 		n.account("org", "", 1e9)
-		n.account("team", "org", 0)
+		n.newAccount("team", "org", 0)
 		n.granted(chat("org", 10, 10)) // who pays has credits here, so that no draw notices
 		held := f.Inject(faultstore.Fault{Op: "Profiles", Kind: faultstore.HoldAnswer})
 		answered := make(chan quota.Decision, 1)

@@ -18,10 +18,11 @@ const (
 
 // lookup is the read of an account that is not in memory. Its answer is there when done is closed.
 type lookup struct {
-	id   string
-	done chan struct{}
-	acc  *account // nil without an error: there is none
-	err  error
+	id    string
+	early bool // nobody has asked for it
+	done  chan struct{}
+	acc   *account // nil without an error: there is none
+	err   error
 }
 
 // lookups are the reads under way and those that wait for their turn. An account alone is read at
@@ -47,6 +48,20 @@ func (l *lookups) join(id string) (found *lookup, reader bool) {
 		l.readers++
 	}
 	return found, reader
+}
+
+// claim begins lookups of those that none is under way for; whoever claims them reads them.
+func (l *lookups) claim(ids []string) (batch []*lookup) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		if l.under[id] == nil {
+			claimed := &lookup{id: id, early: true, done: make(chan struct{})}
+			l.under[id] = claimed
+			batch = append(batch, claimed)
+		}
+	}
+	return batch
 }
 
 // take gives a reader its next batch; none sends it home.
@@ -93,21 +108,22 @@ func (c *accounts) get(ctx context.Context, id string) (*account, error) {
 // read reads what waits to be read, until nothing does.
 func (c *accounts) read() {
 	for batch := c.lookups.take(); len(batch) > 0; batch = c.lookups.take() {
-		c.load(batch)
+		_ = c.load(context.Background(), batch) // who waits is told
 	}
 }
 
-// load answers a batch. A profile that is older than what the poll has taken in meanwhile may miss a
+// load answers a batch; the error is the store's. A profile that is older than what the poll has taken in meanwhile may miss a
 // change whose row was already consumed, and is read again.
-func (c *accounts) load(batch []*lookup) {
-	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+func (c *accounts) load(ctx context.Context, batch []*lookup) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	for len(batch) > 0 {
 		ids := make([]string, len(batch))
 		for i, l := range batch {
 			ids[i] = l.id
 		}
-		profiles, err := c.store.Profiles(ctx, ids)
+		var profiles []quota.ProfileResult
+		profiles, err = c.store.Profiles(ctx, ids)
 		var again []*lookup
 		for i, l := range batch {
 			r := quota.ProfileResult{Err: err}
@@ -115,7 +131,7 @@ func (c *accounts) load(batch []*lookup) {
 				r = profiles[i]
 			}
 			var current bool
-			if l.acc, current, l.err = c.take(ctx, l.id, r); current {
+			if l.acc, current, l.err = c.take(ctx, l, r); current {
 				c.lookups.end(l)
 			} else {
 				again = append(again, l)
@@ -123,13 +139,14 @@ func (c *accounts) load(batch []*lookup) {
 		}
 		batch = again
 	}
+	return err
 }
 
 // take keeps what was read of an account; current is false if that is older than what is known.
-func (c *accounts) take(ctx context.Context, id string, r quota.ProfileResult) (a *account, current bool, err error) {
+func (c *accounts) take(ctx context.Context, l *lookup, r quota.ProfileResult) (a *account, current bool, err error) {
 	switch {
 	case errors.Is(r.Err, quota.ReasonAccountNotFound):
-		c.miss(id)
+		c.miss(l.id)
 		return nil, true, nil
 	case r.Err != nil:
 		return nil, true, r.Err
@@ -140,5 +157,6 @@ func (c *accounts) take(ctx context.Context, id string, r quota.ProfileResult) (
 	if err != nil {
 		return nil, true, err
 	}
+	a.early = l.early
 	return a, c.keep(a.Account().ID, a), nil
 }

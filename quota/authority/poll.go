@@ -130,7 +130,7 @@ func (a *Authority) apply(ctx context.Context, res *quota.PollResult) error {
 			return err
 		}
 	}
-	payers := a.accounts.apply(res.Revision, changedAccounts, all)
+	payers, again := a.accounts.apply(res.Revision, changedAccounts, all)
 	a.keys.apply(res.Revision, changedKeys, all)
 	for _, e := range a.engines() {
 		for _, sh := range e.shards {
@@ -142,6 +142,7 @@ func (a *Authority) apply(ctx context.Context, res *quota.PollResult) error {
 			sh.mu.Unlock()
 		}
 	}
+	a.preload.add(again, all, a.cfg.MaxAccounts)
 	a.takeNotes(res.Notes)
 	a.hearWishes(res.Wishes)
 	return nil

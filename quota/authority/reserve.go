@@ -84,11 +84,23 @@ func (a *Authority) rounds(ctx context.Context, p *authz.Principal, r *quota.Req
 		}
 		c.req.Final = *tries == reserveTries-1
 		again, err := a.decide(ctx, e, now, acc, r, c, d)
-		if err != nil || !again {
+		if err != nil || !again && !a.doubted(acc, d) {
 			return err
 		}
 	}
 	return quota.Errorf(quota.ReasonContention, "the account's policy keeps changing; try again")
+}
+
+// doubted reports whether a denial for good stands on a profile that was read before anybody asked,
+// a poll ago perhaps. The account is read again then, and decided anew: what was granted on such a
+// profile, its draw has checked (R12).
+func (a *Authority) doubted(acc *account, d *quota.Decision) bool {
+	if !acc.early || d.Allowed || d.Denial.Transient {
+		return false
+	}
+	a.accounts.drop(acc)
+	resetDecision(d)
+	return true
 }
 
 // prepare checks the caller and fills in what does not depend on the account.
