@@ -82,6 +82,7 @@ type accounts struct {
 
 	mu      sync.RWMutex
 	known   map[string]*account
+	below   map[string]map[*account]bool // known accounts by those above them: a change goes down the tree
 	unknown map[string]time.Time
 	applied int64 // revision whose changes were taken in
 
@@ -89,7 +90,8 @@ type accounts struct {
 }
 
 func newAccounts(s quota.AccountStore, c Clock, bound int) *accounts {
-	return &accounts{store: s, clock: c, bound: bound, known: make(map[string]*account), unknown: make(map[string]time.Time),
+	return &accounts{store: s, clock: c, bound: bound, known: make(map[string]*account),
+		below: make(map[string]map[*account]bool), unknown: make(map[string]time.Time),
 		lookups: lookups{under: make(map[string]*lookup)}}
 }
 
@@ -105,21 +107,43 @@ func (c *accounts) peek(id string) (a *account, known bool) {
 	return a, ok || !since.IsZero() && c.clock.Now().Sub(since) < unknownFor
 }
 
-func (c *accounts) keep(id string, a *account) bool {
+func (c *accounts) keep(a *account) bool {
+	id := a.Account().ID
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a.Revision < c.applied {
 		return false
 	}
+	if old := c.known[id]; old != nil {
+		c.forget(old)
+	}
 	for len(c.known) >= c.bound {
-		for old := range c.known { // any: an evicted profile costs one read
-			delete(c.known, old)
+		for _, old := range c.known { // any: an evicted profile costs one read
+			c.forget(old)
 			break
 		}
 	}
 	c.known[id] = a
+	for i := range a.Chain[1:] {
+		above := a.Chain[1+i].ID
+		if c.below[above] == nil {
+			c.below[above] = make(map[*account]bool)
+		}
+		c.below[above][a] = true
+	}
 	delete(c.unknown, id)
 	return true
+}
+
+// forget takes an account out of memory. Call it with mu held.
+func (c *accounts) forget(a *account) {
+	delete(c.known, a.Account().ID)
+	for i := range a.Chain[1:] {
+		above := a.Chain[1+i].ID
+		if delete(c.below[above], a); len(c.below[above]) == 0 {
+			delete(c.below, above)
+		}
+	}
 }
 
 func (c *accounts) miss(id string) {
@@ -138,32 +162,31 @@ func (c *accounts) apply(revision int64, changed map[string]bool, all bool) (pay
 	defer c.mu.Unlock()
 	c.applied = max(c.applied, revision)
 	payers = make(map[string]bool)
+	drop := func(a *account) {
+		payers[a.Payer().ID] = true
+		again = append(again, a.Account().ID)
+		a.stale.Store(true)
+		c.forget(a)
+	}
 	for id := range changed {
 		payers[id] = true
-		again = append(again, id)
 		delete(c.unknown, id)
-	}
-	for id, a := range c.known {
-		if all || a.touches(changed) {
-			payers[a.Payer().ID] = true
+		if a := c.known[id]; a != nil {
+			drop(a)
+		} else {
 			again = append(again, id)
-			a.stale.Store(true)
-			delete(c.known, id)
+		}
+		for a := range c.below[id] {
+			drop(a)
 		}
 	}
 	if all {
 		clear(c.unknown)
-	}
-	return payers, again
-}
-
-func (a *account) touches(changed map[string]bool) bool {
-	for i := range a.Chain {
-		if changed[a.Chain[i].ID] {
-			return true
+		for _, a := range c.known {
+			drop(a)
 		}
 	}
-	return false
+	return payers, again
 }
 
 // drop forgets one account at once: a draw said that its epoch moved on.
@@ -172,7 +195,7 @@ func (c *accounts) drop(a *account) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known[a.Account().ID] == a {
-		delete(c.known, a.Account().ID)
+		c.forget(a)
 	}
 }
 

@@ -158,5 +158,5 @@ func (c *accounts) take(ctx context.Context, l *lookup, r quota.ProfileResult) (
 		return nil, true, err
 	}
 	a.early = l.early
-	return a, c.keep(a.Account().ID, a), nil
+	return a, c.keep(a), nil
 }
