@@ -330,7 +330,7 @@ type countedStore struct {
 func (s countedStore) Embedded() bool { return s.embedded }
 
 func (b *benchHostCmd) serve(e *env, store openedStore, counted countedStore) error {
-	defer tuneHeap()()
+	defer tuneMemory()()
 	writer, ok := store.(host.Writer)
 	if !ok {
 		return fmt.Errorf("%T has no transactions of its own", store)

@@ -6,7 +6,22 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
+
+// memoryShare is how much of a container's memory Go may use. The rest is for what is not Go's:
+// SQLite's pages, the kernel's buffers of connections and files.
+const memoryShare = 0.8
+
+// limitMemory sets GOMEMLIMIT by the memory that the process may have, unless the environment says
+// one: near the limit garbage is collected more often, instead of the process being killed.
+func limitMemory(allowed memlimit.Provider) (stop func()) {
+	before := debug.SetMemoryLimit(-1)
+	// Where nobody can tell what is allowed, as outside of Linux, Go's default stays: no limit.
+	_, _ = memlimit.Set(memlimit.WithProvider(allowed), memlimit.WithRatio(memoryShare))
+	return func() { debug.SetMemoryLimit(before) }
+}
 
 // headroom is how much garbage a small heap may collect before it is cleared away, in bytes.
 // Go's default lets it grow by what is live, which with few accounts is a collection several
@@ -24,8 +39,17 @@ func heapGrowth(live uint64) int {
 	return int(min(max(headroom*100/max(live, 1), leastGrowth), mostGrowth))
 }
 
-// tuneHeap sets GOGC by what is live until stop is called. It leaves a GOGC alone that the
-// environment says; GOMEMLIMIT holds in either case.
+// tuneMemory sets GOMEMLIMIT by what the container may have and GOGC by what is live, until stop is
+// called. What the environment says of them stays.
+func tuneMemory() (stop func()) {
+	unlimit, untune := limitMemory(memlimit.FromCgroup), tuneHeap()
+	return func() {
+		untune()
+		unlimit()
+	}
+}
+
+// tuneHeap sets GOGC by what is live until stop is called, unless the environment says one.
 func tuneHeap() (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}

@@ -1,9 +1,46 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"runtime/debug"
 	"testing"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
+
+func TestLimitMemory(t *testing.T) {
+	const none = 1<<63 - 1
+	allowed := func(bytes uint64, err error) memlimit.Provider {
+		return func() (uint64, error) { return bytes, err }
+	}
+	for _, c := range []struct {
+		what string
+		env  string
+		from memlimit.Provider
+		want int64
+	}{
+		{"a container of 1 GiB", "", allowed(1<<30, nil), 858993459},
+		{"a container without a limit", "", allowed(0, memlimit.ErrNoLimit), none},
+		{"no container", "", allowed(0, errors.New("no cgroup")), none},
+		{"the environment says more", "1TiB", allowed(1<<30, nil), none},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Setenv("GOMEMLIMIT", c.env)
+			if c.env == "" {
+				os.Unsetenv("GOMEMLIMIT")
+			}
+			stop := limitMemory(c.from)
+			if got := debug.SetMemoryLimit(-1); got != c.want {
+				t.Errorf("GOMEMLIMIT is %d, want %d", got, c.want)
+			}
+			stop()
+			if got := debug.SetMemoryLimit(-1); got != none {
+				t.Errorf("GOMEMLIMIT is %d afterwards", got)
+			}
+		})
+	}
+}
 
 func TestHeapGrowth(t *testing.T) {
 	for _, c := range []struct {

@@ -126,7 +126,7 @@ func (s *serveCmd) serve(e *env, config nodeConfig, store openedStore) error {
 	if n.pprof != nil {
 		up.Profiles = "http://" + n.pprof.Addr().String() + "/debug/pprof/"
 	}
-	defer tuneHeap()()
+	defer tuneMemory()()
 	return errors.Join(e.out.emit(up, up.print), n.run(e.ctx))
 }
 
