@@ -42,6 +42,7 @@ type benchRunCmd struct {
 	Round       time.Duration `default:"1s" help:"How long a scenario runs in a round."`
 	Accounts    int           `default:"10000" help:"How many accounts stand for many."`
 	Pots        int           `default:"1" help:"What a reservation holds on: 1 = the wallet, as naive does; 2 = a budget as well; 3 = and one for each user."`
+	Load        float64       `default:"0.5" help:"At what share of reserve's highest rate latencies are taken."`
 	Profiles    string        `type:"existingdir" placeholder:"DIR" help:"Write a CPU profile of the server in each scenario into this folder, for go tool pprof."`
 	SVG         string        `name:"svg" type:"path" placeholder:"FILE" help:"Draw the ratios into this file."`
 	Markdown    string        `type:"path" placeholder:"FILE" help:"Write the tables into this file, in Markdown."`
@@ -54,7 +55,7 @@ func (benchRunCmd) Help() string {
   reserve / echo            what Purser leaves of gRPC: 1 would be a server that decides for nothing. Echo takes and sends messages of the same size and does nothing, bare or behind Purser's own interceptors.
   pairs / naive             what holding in memory and committing in groups gains over the best design with one transaction for each reserve and each commit, on the same store.
   session / no-op session   as reserve / echo, with 64 operations in each message of a stream.
-  reserve p99 / echo p99    how late the slowest of a hundred answers are at half of the highest rate. Calls are timed from when they were due: those that a stall delayed count as slow.
+  reserve p99 / echo p99    how late the slowest of a hundred answers are at half of the highest rate (--load). Calls are timed from when they were due: those that a stall delayed count as slow.
   commit / one-row insert   how much longer an acknowledgement takes with many in flight than one durable insert alone.
 
 Beside each stands the floor that the design asks for. Load generator, server and database share this machine: leave it alone meanwhile.
@@ -76,6 +77,9 @@ func (b *benchRunCmd) Validate() error {
 			return fmt.Errorf("--%s is %d, want 1 to %d", bound.flag, bound.value, bound.most)
 		}
 	}
+	if !(b.Load >= 0.01 && b.Load <= 1) {
+		return fmt.Errorf("--load is %v, want 0.01 to 1", b.Load)
+	}
 	if err := checkRound(b.Round); err != nil {
 		return err
 	}
@@ -92,7 +96,7 @@ func checkRound(round time.Duration) error {
 // options are how to measure.
 func (b *benchRunCmd) options(e *env, s *bench.Scratch) bench.Options {
 	o := bench.Options{Store: s, Families: b.Only, Concurrency: b.Concurrency, Connections: b.Connections,
-		Rounds: b.Rounds, Round: b.Round, Accounts: b.Accounts, Pots: b.Pots, Profiles: b.Profiles, Launch: launchHost(e)}
+		Rounds: b.Rounds, Round: b.Round, Accounts: b.Accounts, Pots: b.Pots, Load: b.Load, Profiles: b.Profiles, Launch: launchHost(e)}
 	if len(b.Only) == 0 {
 		o.Families = bench.Families()
 	}

@@ -25,7 +25,7 @@ const (
 	Reserve = "reserve" // next to bare gRPC
 	Pairs   = "pairs"   // reserve and commit, next to naive
 	Session = "session" // many operations in a message
-	Latency = "latency" // at half of the rate that can be had
+	Latency = "latency" // at a rate below the highest
 	Commit  = "commit"  // how long durability takes, and how many transactions
 )
 
@@ -43,6 +43,8 @@ type Options struct {
 	Round       time.Duration
 	Accounts    int
 	Pots        int // 1 = the wallet, 2 = and a budget, 3 = and one for each user
+	// Load is the share of reserve's highest rate at which Latency is taken.
+	Load float64
 	// Profiles is the folder for a CPU profile of the server in each scenario, of its last round;
 	// "" = none.
 	Profiles string

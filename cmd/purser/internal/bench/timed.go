@@ -16,7 +16,7 @@ import (
 
 // Names of what is timed.
 const (
-	latencyReserve = "reserve at half of its maximum"
+	latencyReserve = "reserve, at a steady rate"
 	latencyEcho    = "echo, bare, at the same rate"
 	commitAck      = "commit"
 	rowInsert      = "one-row insert"
@@ -34,18 +34,21 @@ func addTimes(l *report.Latency, h *hdrhistogram.Histogram) {
 	l.CallsTotal += h.TotalCount()
 }
 
-// latencies runs the open loop: both servers at half the rate that reserve reached in the
+// HalfLoad is the load for which the design has a floor.
+const HalfLoad = 0.5
+
+// latencies runs the open loop: both servers at a share of the rate that reserve reached in the
 // closed one.
 func (b *bench) latencies(ctx context.Context) error {
 	if !b.wants(Latency) {
 		return nil
 	}
-	rate := report.Median(b.rate(reserveMany)) / 2
+	rate := report.Median(b.rate(reserveMany)) * b.Load
 	echo := drive.NewCalls(b.bare, b.work, b.many, openWorkers)
 	reserve := drive.NewCalls(b.purser, b.work, b.many, openWorkers)
 	found := []report.Latency{
 		{Name: latencyEcho, What: "timed from when the call was due", Rate: rate},
-		{Name: latencyReserve, What: fmt.Sprintf("the same, %d accounts", b.Accounts), Rate: rate},
+		{Name: latencyReserve, What: fmt.Sprintf("%.0f %% of its highest, %d accounts", 100*b.Load, b.Accounts), Rate: rate},
 	}
 	for round := range b.Rounds {
 		for i, calls := range []*drive.Calls{echo, reserve} {
@@ -54,11 +57,16 @@ func (b *bench) latencies(ctx context.Context) error {
 			if calls == reserve {
 				do = calls.Reserve
 			}
-			h, err := load.Open(calls.Context(ctx), load.System{}, openWorkers, rate, 2*b.Round, do)
+			var h *hdrhistogram.Histogram
+			busy, err := b.busy(ctx, func() (err error) {
+				h, err = load.Open(calls.Context(ctx), load.System{}, openWorkers, rate, 2*b.Round, do)
+				return err
+			})
 			if err != nil {
 				return fmt.Errorf("%s: %w", found[i].Name, err)
 			}
 			addTimes(&found[i], h)
+			found[i].Busy = append(found[i].Busy, busy)
 			if err := calls.Release(calls.Context(ctx)); err != nil {
 				return err
 			}
@@ -69,6 +77,24 @@ func (b *bench) latencies(ctx context.Context) error {
 	}
 	b.report.Latency = append(b.report.Latency, found...)
 	return nil
+}
+
+// busy is how many CPUs server and client use together while something is done.
+func (b *bench) busy(ctx context.Context, do func() error) (cpus float64, err error) {
+	before, err := b.child.Do(ctx, host.Order{Do: host.Usage})
+	if err != nil {
+		return 0, err
+	}
+	mine, began := host.CPU(), time.Now()
+	if err := do(); err != nil {
+		return 0, err
+	}
+	mine, took := host.CPU()-mine, time.Since(began)
+	after, err := b.child.Do(ctx, host.Order{Do: host.Usage})
+	if err != nil {
+		return 0, err
+	}
+	return (after.Usage.CPUSeconds - before.Usage.CPUSeconds + mine.Seconds()) / took.Seconds(), nil
 }
 
 // inserts is how many single rows are inserted in a round.

@@ -70,14 +70,18 @@ func (r *Report) throughputs(w io.Writer) table.Writer {
 }
 
 func (r *Report) latencies(w io.Writer) table.Writer {
-	t := newTable(w, "How long it takes, in microseconds", 6, 1, 2)
-	t.AppendHeader(table.Row{"scenario", "", "at", "p50", "p99", "p99.9"})
+	t := newTable(w, "How long it takes, in microseconds", 7, 1, 2)
+	t.AppendHeader(table.Row{"scenario", "", "at", "p50", "p99", "p99.9", "CPUs busy"})
 	for _, x := range r.Latency {
 		at := fmt.Sprintf("%.0f/s", x.Rate)
 		if x.Rate == 0 {
 			at = fmt.Sprintf("%d in flight", x.InFlight)
 		}
-		t.AppendRow(table.Row{x.Name, x.What, at, spread(x.P50), spread(x.P99), spread(x.P999)})
+		busy := ""
+		if len(x.Busy) > 0 {
+			busy = short(Median(x.Busy))
+		}
+		t.AppendRow(table.Row{x.Name, x.What, at, spread(x.P50), spread(x.P99), spread(x.P999), busy})
 	}
 	return t
 }

@@ -65,6 +65,7 @@ type Latency struct {
 	P999       []float64 `json:"p999_us"`
 	InFlight   int       `json:"in_flight,omitempty"`
 	CallsTotal int64     `json:"calls"`
+	Busy       []float64 `json:"cpus_busy,omitempty"` // CPUs that server and client used together
 }
 
 // Ratio compares two figures of each round.

@@ -29,7 +29,7 @@ func TestRatioIsTheMedianOfRounds(t *testing.T) {
 func sample() *report.Report {
 	return &report.Report{Settings: report.Settings{Store: "sqlite <here>", Rounds: 3},
 		Throughput: []report.Throughput{{Name: "echo", What: "no-op", PerSecond: []float64{12_345, 13_000, 11_000}}},
-		Latency:    []report.Latency{{Name: "reserve", Rate: 500, P50: []float64{80}, P99: []float64{900}, P999: []float64{2000}}},
+		Latency:    []report.Latency{{Name: "reserve", Rate: 500, P50: []float64{80}, P99: []float64{900}, P999: []float64{2000}, Busy: []float64{1.25}}},
 		Ratios: []report.Ratio{
 			report.Figure("reserve / echo & co", "what it means", []float64{.7, .9, .8}, .8, false),
 			report.Figure("p99", "the less the better", []float64{30}, 2, true),
