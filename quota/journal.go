@@ -303,12 +303,12 @@ func Judge(open bool, terminal, lateEntry *Entry, r *Record) (s Settlement, appl
 	switch {
 	case terminal == nil && open:
 		return s, true, false
+	case lateEntry != nil: // the last word, to a release as well
+		return Settlement{Verdict: VerdictSettled, Entry: *lateEntry}, false, false
 	case terminal == nil && r.Kind != Committed:
 		return Settlement{Verdict: VerdictDropped}, false, false
 	case terminal != nil && !lateAllowed(terminal, r):
 		return Settlement{Verdict: VerdictSettled, Entry: *terminal}, false, false
-	case lateEntry != nil:
-		return Settlement{Verdict: VerdictSettled, Entry: *lateEntry}, false, false
 	}
 	return s, true, true // R15
 }

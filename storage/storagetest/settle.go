@@ -141,6 +141,7 @@ func settleLateOnce(e *Env) {
 	e.check(late.Phase == quota.PhaseLate && late.Charged == 7 && late.Uncovered == 7, "LATE entry %+v", late)
 	e.same("again", one.settled(r, quota.VerdictSettled), late)
 	e.same("elsewhere", two.settled(charging(r, 8), quota.VerdictSettled), late)
+	e.same("a release", two.settled(ended(r, quota.Released), quota.VerdictSettled), late)
 	e.check(len(e.entries()) == 2, "entries %+v", e.entries())
 }
 
@@ -164,6 +165,7 @@ func settleClosedLane(e *Env) {
 		late := other.settled(open, quota.VerdictApplied)
 		e.check(late.Phase == quota.PhaseLate && late.Uncovered == 30 && len(late.Parts) == 0, "LATE entry %+v", late)
 		e.same("again", other.settled(open, quota.VerdictSettled), late)
+		e.same("a release", other.settled(ended(open, quota.Released), quota.VerdictSettled), late)
 		if !closed {
 			owner.closeFenced(owner.Lane)
 		}
