@@ -32,6 +32,29 @@ func TestReservationHistories(t *testing.T) {
 	})
 }
 
+// TestLifeHistories: clients report, extend and settle the same reservations at both nodes, until
+// after they have expired. TEST_HISTORIES says how many seeds to try, from 1.
+func TestLifeHistories(t *testing.T) {
+	var met, late int
+	histories(t, func(t *testing.T, h *history) {
+		h.outlive()
+		h.check(t, settlements())
+		for _, op := range h.ops {
+			c, a := op.Input.(call), op.Output.(answer)
+			if a.fate == lapsed {
+				met++
+			}
+			if c.kind == committing && a.fate == done && a.amount < c.amount {
+				late++
+			}
+		}
+	})
+	t.Logf("%d calls met an expired reservation, %d commits came behind one with reports", met, late)
+	if met == 0 || late == 0 {
+		t.Error("the histories saw none of one of them")
+	}
+}
+
 // TestAccountHistories: clients spend a scarce account at both nodes. Nothing is granted that is
 // not there, a FIRM denial is true, a TRANSIENT one may come at any time. A model in which a
 // denial means that nothing is free anywhere has to fail with one of them, or the check sees
@@ -49,15 +72,28 @@ func TestAccountHistories(t *testing.T) {
 	}
 }
 
+// histories runs a test with two nodes on each database, and with one on SQLite, which has no more.
 func histories(t *testing.T, test func(t *testing.T, h *history)) {
-	seeds(t, "TEST_HISTORIES", 4, func(t *testing.T, url string, seed uint64) { test(t, newHistory(t, url, seed)) })
+	c := shared()
+	c.MaxHold = authority.DefaultConfig().MaxHold // what asks for a minute does not expire
+	seeds(t, "TEST_HISTORIES", 4, func(t *testing.T, url string, seed uint64) {
+		test(t, newHistory(t, seed, 2, func(wrap func(quota.Store) quota.Store) *node { return join(t, url, c, wrap) }))
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "purser.db")
+		for seed := range uint64(2) {
+			t.Run(fmt.Sprint("seed ", seed+1), func(t *testing.T) {
+				test(t, newHistory(t, seed+1, 1, func(wrap func(quota.Store) quota.Store) *node { return open(t, path, c, wrap) }))
+			})
+		}
+	})
 }
 
-// history is two nodes whose stores lose calls and answers, and what clients saw of them.
+// history is some nodes whose stores lose calls and answers, and what clients saw of them.
 type history struct {
 	t       *testing.T
 	seed    uint64
-	nodes   [2]*node
+	nodes   []*node
 	account string
 	began   time.Time
 
@@ -68,16 +104,14 @@ type history struct {
 // scarce is what a history's account has, in micros: some ten requests.
 const scarce = int64(40e6)
 
-func newHistory(t *testing.T, url string, seed uint64) *history {
+func newHistory(t *testing.T, seed uint64, nodes int, begin beginning) *history {
 	h := &history{t: t, seed: seed, account: fmt.Sprint("history-", seed), began: time.Now()}
-	c := shared()
-	c.MaxHold = authority.DefaultConfig().MaxHold // nothing expires
-	var stores [2]*faultstore.Store
-	for i := range h.nodes {
-		h.nodes[i] = join(t, url, c, func(s quota.Store) quota.Store {
+	stores := make([]*faultstore.Store, nodes)
+	for i := range stores {
+		h.nodes = append(h.nodes, begin(func(s quota.Store) quota.Store {
 			stores[i] = faultstore.New(s)
 			return stores[i]
-		})
+		}))
 	}
 	if seed == 1 {
 		h.nodes[0].catalogue()
@@ -89,12 +123,16 @@ func newHistory(t *testing.T, url string, seed uint64) *history {
 	return h
 }
 
+// anyNode is one of the nodes.
+func (h *history) anyNode(random *rand.Rand) *node { return h.nodes[random.IntN(len(h.nodes))] }
+
 // call is what a client asked for, and answer what it was told.
 type call struct {
 	reservation int // which; 0 if the account is looked at
 	kind        callKind
 	amount      int64 // micros: asked for, or the price of what was used
 	hold        int64 // micros: of a settlement
+	expires     int64 // ns since the history began: of the reservation, as it was made
 }
 
 type callKind uint8
@@ -103,13 +141,20 @@ const (
 	reserving callKind = iota + 1
 	committing
 	releasing
+	reporting
+	extending
+	expiring // nobody asks for it
 )
 
-func (k callKind) String() string { return [...]string{"", "reserve", "commit", "release"}[k] }
+func (k callKind) String() string {
+	return [...]string{"", "reserve", "commit", "release", "report", "extend", "expire"}[k]
+}
 
 type answer struct {
 	fate   fate
 	amount int64 // micros: granted, or charged
+	until  int64 // ns since the history began: of what was extended
+	at     int64 // the same: when it came
 }
 
 type fate uint8
@@ -121,10 +166,11 @@ const (
 	transient // denied
 	committed // refused: it was before
 	released
+	lapsed
 )
 
 func (f fate) String() string {
-	return [...]string{"?", "done", "FIRM", "TRANSIENT", "it is committed", "it is released"}[f]
+	return [...]string{"?", "done", "FIRM", "TRANSIENT", "it is committed", "it is released", "it has expired"}[f]
 }
 
 // do makes a call and notes it. What has definitely not been done is no part of history.
@@ -135,10 +181,11 @@ func (h *history) do(client int, c call, send func() (answer, error)) answer {
 	if errors.As(err, &known) && known.NotApplied && a.fate == unknown {
 		return a
 	}
-	op := porcupine.Operation{ClientId: client, Input: c, Call: int64(sent), Output: a, Return: int64(time.Since(h.began))}
+	a.at = int64(time.Since(h.began))
 	if a.fate == unknown {
-		op.Return = math.MaxInt64 // it may take effect at any time
+		a.at = math.MaxInt64 // it may take effect at any time
 	}
+	op := porcupine.Operation{ClientId: client, Input: c, Call: int64(sent), Output: a, Return: a.at}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = append(h.ops, op)
@@ -156,13 +203,20 @@ func settle(ctx context.Context, patience time.Duration, n *node, kind callKind,
 	} else {
 		r, err = n.Release(ctx, gate(), &quota.Settle{Token: token})
 	}
+	return told(answer{fate: done, amount: r.Charged}, err)
+}
+
+// told is what an answer comes to: what was wanted, or how the reservation has ended.
+func told(wanted answer, err error) (answer, error) {
 	switch {
 	case err == nil:
-		return answer{done, r.Charged}, nil
+		return wanted, nil
 	case errors.Is(err, quota.ReasonReservationCommitted):
 		return answer{fate: committed}, nil
 	case errors.Is(err, quota.ReasonReservationReleased):
 		return answer{fate: released}, nil
+	case errors.Is(err, quota.ReasonReservationExpired):
+		return answer{fate: lapsed}, nil
 	}
 	return answer{}, err
 }
@@ -172,17 +226,19 @@ func (h *history) settleAgainstEachOther() {
 	var clients sync.WaitGroup
 	for r := range 9 {
 		var d quota.Decision
-		h.insist(func() error { return h.nodes[r%2].Reserve(h.t.Context(), gate(), h.request(500, fmt.Sprint(r)), &d) })
+		h.insist(func() error {
+			return h.nodes[r%len(h.nodes)].Reserve(h.t.Context(), gate(), h.request(500, fmt.Sprint(r)), &d)
+		})
 		for i := range 3 {
 			random := rand.New(rand.NewPCG(h.seed, uint64(8*r+i)))
 			clients.Go(func() {
 				for range 4 {
 					out := 100 * (1 + random.Int64N(2))
-					c := call{reservation: r + 1, kind: committing, amount: 3000 * out}
+					c := call{reservation: r + 1, kind: committing, amount: 3000 * out, expires: math.MaxInt64}
 					if random.IntN(3) == 0 {
 						c.kind, c.amount = releasing, 0
 					}
-					n, patience := h.nodes[random.IntN(2)], time.Second
+					n, patience := h.anyNode(random), time.Second
 					if random.IntN(4) == 0 {
 						patience = 2 * time.Millisecond // it mostly does not hear what came of it
 					}
@@ -192,6 +248,61 @@ func (h *history) settleAgainstEachOther() {
 		}
 	}
 	clients.Wait()
+}
+
+// outlive has three clients report, extend and settle each of some reservations, at either node,
+// while they expire: first mostly the former, then the latter.
+func (h *history) outlive() {
+	var clients sync.WaitGroup
+	since := func(wall int64) int64 { return wall - h.began.UnixNano() }
+	for r := range 9 {
+		var d quota.Decision
+		request := h.request(500, fmt.Sprint(r))
+		request.TTL = time.Second
+		h.insist(func() error { return h.nodes[r%len(h.nodes)].Reserve(h.t.Context(), gate(), request, &d) })
+		for i := range 3 {
+			random := rand.New(rand.NewPCG(h.seed, uint64(8*r+i)))
+			clients.Go(func() {
+				for turn := range 7 {
+					time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond))))
+					out := 50 * (1 + random.Int64N(4))
+					c := call{reservation: r + 1, amount: 3000 * out, expires: since(d.ExpiresAt)}
+					late := turn > 3+r%3
+					switch what := random.IntN(10); {
+					case what < 6 && late:
+						c.kind = committing
+					case what == 6 && late:
+						c.kind, c.amount = releasing, 0
+					case what > 8:
+						c.kind, c.amount = extending, 0
+					default:
+						c.kind = reporting
+					}
+					n := h.anyNode(random)
+					h.do(i, c, func() (answer, error) { return h.act(n, c, d.Token, out, since) })
+				}
+			})
+		}
+	}
+	clients.Wait()
+}
+
+// act makes one of the calls that a reservation sees.
+func (h *history) act(n *node, c call, token []byte, out int64, since func(wall int64) int64) (answer, error) {
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Second)
+	defer cancel()
+	switch c.kind {
+	case reporting:
+		return told(answer{fate: done}, n.Interim(ctx, gate(), &quota.Settle{Token: token, Usage: usage(0, out)}))
+	case extending:
+		var d quota.Decision
+		err := n.Extend(h.t.Context(), gate(), &quota.Extension{Token: token, TTL: time.Second}, &d)
+		if err == nil && !d.Allowed {
+			h.t.Errorf("seed %d: an extension by time alone was denied: %+v", h.seed, d.Denial)
+		}
+		return told(answer{fate: done, until: since(d.ExpiresAt)}, err)
+	}
+	return settle(ctx, time.Second, n, c.kind, token, out)
 }
 
 // request is of an account that falls back to nothing: small costs too little to be scarce.
@@ -208,14 +319,14 @@ func (h *history) spend() {
 		random := rand.New(rand.NewPCG(h.seed, uint64(i)))
 		clients.Go(func() {
 			for j := range 9 {
-				at, elsewhere := h.nodes[random.IntN(2)], h.nodes[random.IntN(2)]
+				at, elsewhere := h.anyNode(random), h.anyNode(random)
 				out := 500 + 500*random.Int64N(5)
 				var d quota.Decision
 				a := h.do(i, call{kind: reserving, amount: 3000 * out}, func() (answer, error) {
 					h.insist(func() error { return at.Reserve(h.t.Context(), gate(), h.request(out, fmt.Sprint(i, "-", j)), &d) })
 					switch {
 					case d.Allowed:
-						return answer{done, d.Held}, nil
+						return answer{fate: done, amount: d.Held}, nil
 					case d.Denial.Transient:
 						return answer{fate: transient}, nil
 					}
@@ -286,10 +397,18 @@ func (h *history) check(t *testing.T, m porcupine.NondeterministicModel) {
 // reservation is how one stands.
 type reservation struct {
 	kind    callKind // that ended it; 0 = held
+	claimed int64    // by the commit that ended it
 	charged int64
+	noted   int64 // the most that was reported
+	until   int64 // to which it was extended
 }
 
-// settlements is the model of each reservation: it ends once, and says for good how (I5).
+// early is by how much the clocks of nodes may make a reservation expire too soon.
+const early = int64(50 * time.Millisecond)
+
+// settlements is the model of each reservation: it ends once, and says for good how (I5). One that
+// nobody ends expires, but not before its end and the grace behind it, and is charged what was
+// reported; a commit behind that is charged the rest (R23).
 func settlements() porcupine.NondeterministicModel {
 	return porcupine.NondeterministicModel{
 		Partition: func(all []porcupine.Operation) (parts [][]porcupine.Operation) {
@@ -305,28 +424,67 @@ func settlements() porcupine.NondeterministicModel {
 			return parts
 		},
 		Init: func() []any { return []any{reservation{}} },
-		Step: func(state, input, output any) []any {
+		Step: func(state, input, output any) (after []any) {
 			s, c, a := state.(reservation), input.(call), output.(answer)
-			after, says := s, answer{done, s.charged}
-			switch {
-			case s.kind == 0:
-				after = reservation{c.kind, c.amount}
-				says.amount = c.amount
-			case s.kind == committing && (c.kind == releasing || c.amount != s.charged):
-				says = answer{fate: committed}
-			case s.kind == releasing && c.kind == committing:
-				says = answer{fate: released}
+			befores := []reservation{s}
+			if end := max(s.until, c.expires); s.kind == 0 && end < math.MaxInt64 && a.at >= end+int64(quick().Grace)-early {
+				befores = append(befores, reservation{kind: expiring, charged: s.noted})
 			}
-			switch {
-			case a.fate == unknown:
-				return []any{s, after}
-			case a == says:
-				return []any{after}
+			for _, before := range befores {
+				then, fate, amount := before.step(c, a.until)
+				switch {
+				case a.fate == unknown:
+					after = append(after, before, then)
+				case a.fate == fate && a.amount == amount:
+					after = append(after, then)
+				}
+				if c.kind == reporting && before.kind == expiring && a.fate == lapsed {
+					// It may have come just before the end, which then charged it.
+					after = append(after, reservation{kind: expiring, charged: max(before.charged, c.amount)})
+				}
 			}
-			return nil
+			return after
 		},
 		DescribeOperation: describe,
 	}
+}
+
+// step is what a call makes of a reservation, and what it is told.
+func (s reservation) step(c call, until int64) (then reservation, told fate, amount int64) {
+	switch c.kind {
+	case reporting, extending:
+		if s.kind != 0 {
+			return s, s.ended(), 0
+		}
+		if c.kind == reporting {
+			s.noted = max(s.noted, c.amount)
+		}
+		s.until = max(s.until, until)
+		return s, done, 0
+	case releasing:
+		switch s.kind {
+		case committing:
+			return s, committed, 0
+		case 0:
+			return reservation{kind: releasing}, done, 0
+		}
+		return s, done, s.charged
+	}
+	switch {
+	case s.kind == 0:
+		return reservation{kind: committing, claimed: c.amount, charged: c.amount}, done, c.amount
+	case s.kind == expiring:
+		rest := max(c.amount-s.charged, 0)
+		return reservation{kind: committing, claimed: c.amount, charged: rest}, done, rest
+	case s.kind == committing && c.amount == s.claimed:
+		return s, done, s.charged
+	}
+	return s, s.ended(), 0
+}
+
+// ended is what is said of a reservation that has ended.
+func (s reservation) ended() fate {
+	return map[callKind]fate{committing: committed, releasing: released, expiring: lapsed}[s.kind]
 }
 
 // purse is what an account has.
@@ -376,6 +534,19 @@ func TestHistoryModels(t *testing.T) {
 		return seen{call{reservation: 1, kind: committing, amount: amount}, a}
 	}
 	release := func(a answer) seen { return seen{call{reservation: 1, kind: releasing}, a} }
+	const ends, farther = int64(time.Second), int64(2 * time.Second)
+	due := ends + int64(quick().Grace) - early // before that, it may not expire
+	report := func(amount int64) seen {
+		return seen{call{reservation: 1, kind: reporting, amount: amount, expires: ends}, answer{fate: done}}
+	}
+	extend := func() seen {
+		return seen{call{reservation: 1, kind: extending, expires: ends}, answer{fate: done, until: farther}}
+	}
+	lapse := func() seen { return seen{call{reservation: 1, kind: reporting, expires: ends}, answer{fate: lapsed}} }
+	at := func(when int64, s seen) seen {
+		s.expires, s.at = ends, when
+		return s
+	}
 	reserve := func(amount int64, a answer) seen { return seen{call{kind: reserving, amount: amount}, a} }
 	end := func(hold int64, a answer) seen { return seen{call{kind: committing, hold: hold}, a} }
 	for _, c := range []struct {
@@ -384,19 +555,30 @@ func TestHistoryModels(t *testing.T) {
 		calls []seen
 		want  bool
 	}{
-		{"committed, and again", settlements(), []seen{commit(5, answer{done, 5}), commit(5, answer{done, 5})}, true},
-		{"charged otherwise the second time", settlements(), []seen{commit(5, answer{done, 5}), commit(6, answer{done, 6})}, false},
-		{"charged what was not used", settlements(), []seen{commit(5, answer{done, 6})}, false},
-		{"committed behind a release", settlements(), []seen{release(answer{fate: done}), commit(5, answer{done, 5})}, false},
-		{"released behind a commit", settlements(), []seen{commit(5, answer{done, 5}), release(answer{fate: done})}, false},
-		{"lost", settlements(), []seen{commit(5, answer{done, 5}), release(answer{fate: released})}, false},
+		{"committed, and again", settlements(), []seen{commit(5, answer{fate: done, amount: 5}), commit(5, answer{fate: done, amount: 5})}, true},
+		{"charged otherwise the second time", settlements(), []seen{commit(5, answer{fate: done, amount: 5}), commit(6, answer{fate: done, amount: 6})}, false},
+		{"charged what was not used", settlements(), []seen{commit(5, answer{fate: done, amount: 6})}, false},
+		{"committed behind a release", settlements(), []seen{release(answer{fate: done}), commit(5, answer{fate: done, amount: 5})}, false},
+		{"released behind a commit", settlements(), []seen{commit(5, answer{fate: done, amount: 5}), release(answer{fate: done})}, false},
+		{"lost", settlements(), []seen{commit(5, answer{fate: done, amount: 5}), release(answer{fate: released})}, false},
 		{"unknown, and done", settlements(), []seen{commit(5, answer{}), release(answer{fate: committed})}, true},
 		{"unknown, and not done", settlements(), []seen{commit(5, answer{}), release(answer{fate: done})}, true},
+		{"expired", settlements(), []seen{report(5), at(due, lapse())}, true},
+		{"expired too soon", settlements(), []seen{report(5), at(due-1, lapse())}, false},
+		{"expired although extended", settlements(), []seen{extend(), at(due, lapse())}, false},
+		{"committed behind an expiry", settlements(), []seen{report(5), at(due, commit(7, answer{fate: done, amount: 2})), at(due, commit(7, answer{fate: done, amount: 2}))}, true},
+		{"committed too late, too soon", settlements(), []seen{report(5), at(due-1, commit(7, answer{fate: done, amount: 2}))}, false},
+		{"charged again behind an expiry", settlements(), []seen{report(5), at(due, lapse()), at(due, commit(7, answer{fate: done, amount: 7}))}, false},
+		{"a report that was lost", settlements(), []seen{report(5), at(due, release(answer{fate: done}))}, true}, // it may be released in time
+		{"a report that the expiry forgot", settlements(), []seen{report(5), at(due, lapse()), at(due, release(answer{fate: done}))}, false},
+		{"released behind an expiry", settlements(), []seen{report(5), at(due, lapse()), at(due, release(answer{fate: done, amount: 5}))}, true},
+		{"released behind a late commit", settlements(), []seen{report(5), at(due, commit(7, answer{fate: done, amount: 2})), at(due, release(answer{fate: done, amount: 5}))}, false},
+		{"reported behind a commit", settlements(), []seen{commit(5, answer{fate: done, amount: 5}), report(7)}, false},
 		{"refused by nobody", settlements(), []seen{commit(5, answer{fate: committed})}, false},
-		{"spent twice", account(false), []seen{reserve(scarce, answer{done, scarce}), reserve(1, answer{done, 1})}, false},
-		{"spent, freed, spent", account(false), []seen{reserve(scarce, answer{done, scarce}), end(scarce, answer{done, 1}), reserve(scarce-1, answer{done, scarce - 1})}, true},
-		{"more than was freed", account(false), []seen{reserve(scarce, answer{done, scarce}), end(scarce, answer{done, 1}), reserve(scarce, answer{done, scarce})}, false},
-		{"denied for good while held", account(false), []seen{reserve(scarce, answer{done, scarce}), reserve(1, answer{fate: firm})}, false},
+		{"spent twice", account(false), []seen{reserve(scarce, answer{fate: done, amount: scarce}), reserve(1, answer{fate: done, amount: 1})}, false},
+		{"spent, freed, spent", account(false), []seen{reserve(scarce, answer{fate: done, amount: scarce}), end(scarce, answer{fate: done, amount: 1}), reserve(scarce-1, answer{fate: done, amount: scarce - 1})}, true},
+		{"more than was freed", account(false), []seen{reserve(scarce, answer{fate: done, amount: scarce}), end(scarce, answer{fate: done, amount: 1}), reserve(scarce, answer{fate: done, amount: scarce})}, false},
+		{"denied for good while held", account(false), []seen{reserve(scarce, answer{fate: done, amount: scarce}), reserve(1, answer{fate: firm})}, false},
 		{"denied for now", account(false), []seen{reserve(1, answer{fate: transient})}, true},
 		{"denied for now, strictly", account(true), []seen{reserve(1, answer{fate: transient})}, false},
 	} {
