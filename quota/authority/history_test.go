@@ -438,6 +438,9 @@ func settlements() porcupine.NondeterministicModel {
 				case a.fate == fate && a.amount == amount:
 					after = append(after, then)
 				}
+				if c.kind == extending && a.fate == done && (before.kind == committing || before.kind == releasing) {
+					after = append(after, before) // its owner has not heard yet of what another node settled (R27)
+				}
 				if c.kind == reporting && before.kind == expiring && a.fate == lapsed {
 					// It may have come just before the end, which then charged it.
 					after = append(after, reservation{kind: expiring, charged: max(before.charged, c.amount)})
@@ -565,6 +568,7 @@ func TestHistoryModels(t *testing.T) {
 		{"unknown, and not done", settlements(), []seen{commit(5, answer{}), release(answer{fate: done})}, true},
 		{"expired", settlements(), []seen{report(5), at(due, lapse())}, true},
 		{"expired too soon", settlements(), []seen{report(5), at(due-1, lapse())}, false},
+		{"extended behind an expiry", settlements(), []seen{at(due, lapse()), at(due, extend())}, false},
 		{"expired although extended", settlements(), []seen{extend(), at(due, lapse())}, false},
 		{"committed behind an expiry", settlements(), []seen{report(5), at(due, commit(7, answer{fate: done, amount: 2})), at(due, commit(7, answer{fate: done, amount: 2}))}, true},
 		{"committed too late, too soon", settlements(), []seen{report(5), at(due-1, commit(7, answer{fate: done, amount: 2}))}, false},
