@@ -297,13 +297,13 @@ type Settlement struct {
 }
 
 // Judge decides about a record from the owner's lane state and the entries that exist. If
-// apply is true the record is to be written, as LATE if late is; else Settlement is its fate.
-// It is the table of protocol §2.3.
+// apply is true the record is to be written, as LATE if late is; else Settlement is its fate: a LATE
+// entry is the last word, to a release as well. It is the table of protocol §2.3.
 func Judge(open bool, terminal, lateEntry *Entry, r *Record) (s Settlement, apply, late bool) {
 	switch {
 	case terminal == nil && open:
 		return s, true, false
-	case lateEntry != nil: // the last word, to a release as well
+	case lateEntry != nil:
 		return Settlement{Verdict: VerdictSettled, Entry: *lateEntry}, false, false
 	case terminal == nil && r.Kind != Committed:
 		return Settlement{Verdict: VerdictDropped}, false, false
