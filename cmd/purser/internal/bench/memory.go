@@ -39,26 +39,26 @@ func RunMemory(ctx context.Context, o MemoryOptions) (_ *report.Memory, err erro
 	if err := applyTo(b.purser.Context(ctx), b.purser, catalogue(o.Pots)); err != nil {
 		return nil, fmt.Errorf("set up the catalogue: %w", err)
 	}
-	accounts, err := b.accounts(ctx, "many-", o.Accounts)
-	if err != nil {
-		return nil, err
-	}
-	begin, _, err := b.weigh(ctx)
+	begin, _, err := b.weigh(ctx) // before there are accounts: they are read ahead of need
 	if err != nil {
 		return nil, err
 	}
 	m.Empty = begin
+	accounts, err := b.accounts(ctx, "many-", o.Accounts)
+	if err != nil {
+		return nil, err
+	}
 
 	b.say(fmt.Sprintf("the first draw of %d accounts", o.Accounts))
 	calls := drive.NewCalls(b.purser, b.work, accounts, o.Concurrency)
 	if err := errors.Join(calls.Each(calls.Context(ctx)), calls.Release(calls.Context(ctx))); err != nil {
 		return nil, err
 	}
-	warm, n, err := b.weigh(ctx)
+	warm, _, err := b.weigh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	m.Accounts = report.NewWeight("warm accounts", n.Accounts, begin, warm, accountsMiB, 100_000)
+	m.Accounts = report.NewWeight("warm accounts", o.Accounts, begin, warm, accountsMiB, 100_000)
 
 	b.say(fmt.Sprintf("%d reservations", o.Reservations))
 	// Over some of the accounts, which draw less often so: all have to be made within their TTL.
