@@ -89,12 +89,6 @@ func New(c Config, d Deps) (*Authority, error) {
 // Start takes over from predecessors, announces this incarnation and loads policy. When it
 // returns nil the authority may issue as soon as Run runs.
 func (a *Authority) Start(ctx context.Context) error {
-	if err := a.loadCatalogue(ctx); err != nil {
-		return fmt.Errorf("load catalogue: %w", err)
-	}
-	if err := a.loadMACKeys(ctx); err != nil {
-		return fmt.Errorf("load token keys: %w", err)
-	}
 	e, err := a.newEngine()
 	if err != nil {
 		return err
@@ -109,8 +103,8 @@ func (a *Authority) Start(ctx context.Context) error {
 	}
 	a.engine.Store(e)
 	a.mourn()
-	if err := a.Refresh(ctx); err != nil {
-		return fmt.Errorf("read what changed: %w", err)
+	if err := a.Refresh(ctx); err != nil { // the first reads everything, by the database's time
+		return fmt.Errorf("read policy and token keys: %w", err)
 	}
 	return nil
 }

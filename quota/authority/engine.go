@@ -120,7 +120,6 @@ func (a *Authority) newEngine() (*engine, error) {
 	}
 	e := &engine{id: hex.EncodeToString(id), byLane: make(map[quota.LaneID]int), returning: make(chan struct{}, 1)}
 	e.lease.Store(escrow.NewLease(a.cfg.Lease, a.cfg.Skew))
-	now := a.instant().Wall
 	for i := range a.cfg.Lanes + 1 {
 		n, err := a.randomInt()
 		if err != nil {
@@ -134,16 +133,24 @@ func (a *Authority) newEngine() (*engine, error) {
 		e.byLane[l.journal.Lane()], l.index = i, i
 		e.lanes = append(e.lanes, l)
 	}
+	return e, nil
+}
+
+// addShards makes the engine's shards, which count time as the database does: this node's clock
+// may be far ahead, and what is filed by it would fall due as much later.
+func (a *Authority) addShards(e *engine) error {
+	now := e.lease.Load().Now(a.instant())
+	e.shards = make([]*shard, 0, a.cfg.Shards)
 	for i := range a.cfg.Shards {
 		var seed [32]byte
 		if _, err := io.ReadFull(a.deps.Random, seed[:]); err != nil {
-			return nil, fmt.Errorf("draw nonce seed: %w", err)
+			return fmt.Errorf("draw nonce seed: %w", err)
 		}
 		l := e.lanes[i%len(e.lanes)]
 		core := escrow.NewShard(a.escrowConfig(), l.journal.Lane(), i/len(e.lanes), seed, now)
 		e.shards = append(e.shards, &shard{core: core, lane: l, draws: make(map[string]*draw)})
 	}
-	return e, nil
+	return nil
 }
 
 func (a *Authority) escrowConfig() escrow.Config {
@@ -176,7 +183,7 @@ func (a *Authority) register(ctx context.Context, e *engine) error {
 	}
 	received := a.instant()
 	e.updateLease(func(l *escrow.Lease) { l.Granted(g, sent, received) })
-	return nil
+	return a.addShards(e)
 }
 
 // updateLease replaces the lease by a changed copy: readers never lock.

@@ -103,8 +103,15 @@ func start(t testing.TB, store quota.Store, c authority.Config) *node {
 
 func startTraced(t testing.TB, store quota.Store, c authority.Config, tracer trace.Tracer) *node {
 	t.Helper()
-	a, err := authority.New(c, authority.Deps{Store: store, Clock: wallClock{}, Random: rand.Reader,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Tracer: tracer})
+	return startWith(t, c, authority.Deps{Store: store, Clock: wallClock{}, Tracer: tracer})
+}
+
+// startWith starts a node with what is given, and the usual rest.
+func startWith(t testing.TB, c authority.Config, d authority.Deps) *node {
+	t.Helper()
+	store := d.Store
+	d.Random, d.Logger = rand.Reader, slog.New(slog.NewTextHandler(io.Discard, nil))
+	a, err := authority.New(c, d)
 	if err != nil {
 		t.Fatalf("new authority: %v", err)
 	}

@@ -496,3 +496,33 @@ func TestLeaseLost(t *testing.T) {
 		}
 	})
 }
+
+// clockOff is a clock that is wrong by so much.
+type clockOff time.Duration
+
+func (c clockOff) Now() time.Time { return time.Now().Add(time.Duration(c)) }
+
+// TestWrongClock: a node whose clock is an hour off goes by the database's. What nobody settles
+// expires in time, and a key is remembered for as long as it should be.
+func TestWrongClock(t *testing.T) {
+	for _, off := range []time.Duration{time.Hour, 0, -time.Hour} {
+		bubble(t, func(t *testing.T, s quota.Store) {
+			c := authority.DefaultConfig()
+			n := startWith(t, c, authority.Deps{Store: s, Clock: clockOff(off)})
+			n.catalogue()
+			n.account("acme", "", 1e9)
+			keyed := chat("acme", 10, 10)
+			keyed.Key, keyed.TTL = "once", quota.DefaultTTL
+			n.granted(keyed)
+			time.Sleep(quota.DefaultTTL / 2)
+			if !n.granted(keyed).Replayed {
+				t.Errorf("a clock %v off: the key was forgotten after %v", off, quota.DefaultTTL/2)
+			}
+			time.Sleep(quota.DefaultTTL + c.Grace)
+			if held := must1(t)(n.Balance(t.Context(), "acme")).Held; held != 0 {
+				t.Errorf("a clock %v off: %d is held %v after its end", off, held, quota.DefaultTTL+c.Grace)
+			}
+			n.audited()
+		})
+	}
+}

@@ -179,10 +179,6 @@ func (p *proc) reincarnate() {
 	e := &engine{p: p, id: fmt.Sprintf("%032x", w.serial), lane: quota.LaneID(2 * w.serial), stray: quota.LaneID(2*w.serial + 1),
 		lease: NewLease(time.Duration(leaseLen), time.Duration(skew))}
 	e.own, e.guest, e.interims = NewJournal(e.lane, 100, 3), NewJournal(e.stray, 100, 3), NewInterims(100, 3)
-	for i := range 1 + w.serial%2 {
-		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, Poll: second / 2, IdleReturn: 3 * second, Room: NewRoom(100), MaxLimiters: 7}
-		e.shards = append(e.shards, NewShard(cfg, e.lane, i, [32]byte{byte(w.serial), byte(i)}, p.instant().Wall))
-	}
 	sent := p.instant()
 	g, err := w.db.Register(context.Background(), quota.Registration{Incarnation: e.id, Lanes: []quota.LaneID{e.lane}, Guest: e.stray,
 		Lease: time.Duration(leaseLen), Hold: time.Duration(maxHold + grace)})
@@ -192,6 +188,10 @@ func (p *proc) reincarnate() {
 			Lease: time.Duration(leaseLen), Hold: time.Duration(maxHold + grace)})
 	}
 	e.lease.Granted(g, sent, p.instant())
+	for i := range 1 + w.serial%2 {
+		cfg := Config{Grace: grace, MaxTTL: maxHold, DryFor: second / 4, Poll: second / 2, IdleReturn: 3 * second, Room: NewRoom(100), MaxLimiters: 7}
+		e.shards = append(e.shards, NewShard(cfg, e.lane, i, [32]byte{byte(w.serial), byte(i)}, e.now()))
+	}
 	if len(p.engines) == 0 {
 		e.lease.Polled(sent) // nothing is cached yet
 	}
