@@ -112,7 +112,7 @@ func (l *lane) closed() bool {
 	return l.journal.Closed()
 }
 
-// newEngine draws an incarnation's identity and builds its parts. It talks to nobody.
+// newEngine draws an incarnation's identity and makes its lanes. It talks to nobody.
 func (a *Authority) newEngine() (*engine, error) {
 	id := make([]byte, 16)
 	if _, err := io.ReadFull(a.deps.Random, id); err != nil {
@@ -168,8 +168,8 @@ func (a *Authority) randomInt() (int64, error) {
 	return int64(binary.LittleEndian.Uint64(b[:])>>1) | 1, nil
 }
 
-// register announces the incarnation. It may issue after the first poll that is sent from now
-// on: what was cached before may be older than a whole lease (I13).
+// register announces the incarnation and makes its shards. It may issue after the first poll that
+// is sent from now on: what was cached before may be older than a whole lease (I13).
 func (a *Authority) register(ctx context.Context, e *engine) error {
 	r := quota.Registration{Incarnation: e.id, Node: a.cfg.Node, Address: a.cfg.Address,
 		Guest: e.guest.journal.Lane(), Lease: a.cfg.Lease, Hold: a.cfg.MaxHold + a.cfg.Grace}

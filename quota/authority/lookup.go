@@ -112,8 +112,8 @@ func (c *accounts) read() {
 	}
 }
 
-// load answers a batch; the error is the store's. A profile that is older than what the poll has taken in meanwhile may miss a
-// change whose row was already consumed, and is read again.
+// load answers a batch; the error is the store's. A profile that is older than what the poll has
+// taken in meanwhile may miss a change whose row was already consumed, and is read again.
 func (c *accounts) load(ctx context.Context, batch []*lookup) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()

@@ -24,6 +24,9 @@ func newPreload() preload {
 
 // add has accounts read: those that changed, or every one. It remembers no more than most.
 func (p *preload) add(changed []string, every bool, most int) {
+	if len(changed) == 0 && !every {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, id := range changed {

@@ -17,16 +17,11 @@ import (
 // that was made while it ran, or that was changed, costs one transaction.
 func TestColdAccountCostsItsDraw(t *testing.T) {
 	bubble(t, func(t *testing.T, s quota.Store) {
-		other, _ := member(t, s)
-		other.catalogue()
-		const accounts = 150 // more than one read brings
-		for i := range accounts {
-			other.newAccount(fmt.Sprintf("old-%03d", i), "", 1e9)
-		}
+		other := crowd(t, s, 150) // more than one read brings
 		n, f := member(t, s)
 		time.Sleep(time.Second) // two polls
-		costs(t, n, f, "old-000", 1)
-		costs(t, n, f, "old-149", 1)
+		costs(t, n, f, "cold-000", 1)
+		costs(t, n, f, "cold-149", 1)
 
 		other.newAccount("new", "", 1e9)
 		other.newAccount("team", "new", 0)
@@ -34,10 +29,10 @@ func TestColdAccountCostsItsDraw(t *testing.T) {
 		costs(t, n, f, "new", 1)
 		costs(t, n, f, "team", 0) // its payer has just drawn
 
-		must(t, 0, second(s.UpdateAccount(t.Context(), mutation(), quota.Account{ID: "old-070", DisplayName: "Old", TimeZone: "UTC"}, 0)))
+		must(t, 0, second(s.UpdateAccount(t.Context(), mutation(), quota.Account{ID: "cold-070", DisplayName: "Old", TimeZone: "UTC"}, 0)))
 		other.newBudget(quota.Budget{Account: "new", ID: "all", Cap: 1e9, Window: window.Lifetime})
 		time.Sleep(time.Second)
-		costs(t, n, f, "old-070", 1)
+		costs(t, n, f, "cold-070", 1)
 		reads := f.Calls("Profiles")
 		n.granted(chat("team", 10, 10)) // of whom the parent changed
 		if again := f.Calls("Profiles") - reads; again != 0 {
@@ -45,6 +40,17 @@ func TestColdAccountCostsItsDraw(t *testing.T) {
 		}
 		n.audited()
 	})
+}
+
+// crowd is a node that has made accounts, cold-000 and so on: the next one finds them.
+func crowd(t *testing.T, s quota.Store, accounts int) *node {
+	t.Helper()
+	n, _ := member(t, s)
+	n.catalogue()
+	for i := range accounts {
+		n.newAccount(fmt.Sprintf("cold-%03d", i), "", 1e9)
+	}
+	return n
 }
 
 // costs reserves for an account and compares the calls of the store with what they should be. No
@@ -124,11 +130,7 @@ func (w waker) Wake() { w <- struct{}{} }
 // is in memory stays there.
 func TestPreloadHasBounds(t *testing.T) {
 	bubble(t, func(t *testing.T, s quota.Store) {
-		other, _ := member(t, s)
-		other.catalogue()
-		for i := range 300 {
-			other.newAccount(fmt.Sprintf("cold-%03d", i), "", 1e9)
-		}
+		crowd(t, s, 300)
 		c := authority.DefaultConfig()
 		c.MaxAccounts = 100
 		f := faultstore.New(s)
@@ -149,11 +151,7 @@ func TestPreloadHasBounds(t *testing.T) {
 // TestPreloadOutlivesAnOutage: reads that fail are not the end of it.
 func TestPreloadOutlivesAnOutage(t *testing.T) {
 	bubble(t, func(t *testing.T, s quota.Store) {
-		other, _ := member(t, s)
-		other.catalogue()
-		for i := range 200 {
-			other.newAccount(fmt.Sprintf("cold-%03d", i), "", 1e9)
-		}
+		crowd(t, s, 200)
 		f := faultstore.New(s)
 		f.Inject(faultstore.Fault{Op: "ListAccounts", Many: 3, Kind: faultstore.FailBefore})
 		f.Inject(faultstore.Fault{Op: "Profiles", Many: 1, Kind: faultstore.FailBefore})
